@@ -1,0 +1,42 @@
+/* proto/match.h: what travels in match rings and in the subscription journal. */
+#ifndef MR_PROTO_MATCH_H
+#define MR_PROTO_MATCH_H
+#include <assert.h>
+#include <stdint.h>
+
+/* Types of ring and journal records. */
+enum mr_record_type {
+    MR_RECORD_EVENT = 1,     /* event ring: struct mr_event_head and what follows it */
+    MR_RECORD_MATCH,         /* match ring: struct mr_match_head, then its subscription ids */
+    MR_RECORD_ANNOUNCE,      /* control ring: struct mr_announce */
+    MR_RECORD_SUBSCRIBE,     /* journal: struct mr_subscribe_head, then a filter program (cel/program.h) */
+    MR_RECORD_UNSUBSCRIBE,   /* journal: struct mr_subscribe_head */
+};
+
+/* One event and the subscriptions it concerns. An event with more subscriptions than fit into one
+ * record gets several in a row, flag MR_MATCH_MORE on all but the last. Events without a match get
+ * none. The match ring's note (mr_ring_publish) is the event-ring position through which all is
+ * matched, so a matcher that restarts matches no event twice. */
+struct mr_match_head {
+    uint64_t sequence; /* of the event */
+    uint64_t position; /* of its record in the event ring of the same shard */
+    uint64_t end;      /* where the next record starts there */
+    uint32_t count;    /* of ids that follow, uint64_t each, ascending */
+    uint32_t flags;
+};
+static_assert(sizeof(struct mr_match_head) == 32, "the record layout is an ABI");
+enum { MR_MATCH_MORE = 1, MR_MATCH_IDS_MAX = 4096 };
+
+/* The subscription journal has grown: apply it through count. */
+struct mr_announce {
+    uint64_t generation;
+    uint64_t count;
+};
+
+/* Subscription id inside the pipeline: slot in the publisher's table, and in the high half a use
+ * count, so that a match for an earlier owner of the slot is recognised and dropped. */
+struct mr_subscribe_head {
+    uint64_t subscription;
+};
+static_assert(sizeof(struct mr_subscribe_head) == 8, "the record layout is an ABI");
+#endif

@@ -1,0 +1,54 @@
+/* shm/journal.h: append-only journal in shared memory: one writer, any number of readers, each with
+ * its own position. Carries the subscriptions from the publisher to the matchers: a matcher that
+ * starts reads it from the beginning at memory speed, one that runs reads what is new.
+ *
+ * A journal is begun again under a higher generation when it has grown too far behind what is alive
+ * (compaction) or when its writer lost its state (restart). Two segments, "subs0" and "subs1", are
+ * used in turn: generation g lives in subs(g & 1), so readers of the last one are not disturbed. */
+#ifndef MR_SHM_JOURNAL_H
+#define MR_SHM_JOURNAL_H
+#include "shm/segment.h"
+
+struct mr_journal_shm {
+    struct mr_segment_shm head;
+    uint64_t capacity;                        /* creator; bytes; the file is sparse */
+    alignas(128) _Atomic uint64_t generation; /* writer only; 0 never begun */
+    _Atomic uint64_t tail;                    /* writer only, release; bytes appended */
+    _Atomic uint64_t count;                   /* writer only; records appended */
+};
+static_assert(sizeof(struct mr_journal_shm) == 384, "the journal's head is an ABI");
+
+struct mr_journal {
+    struct mr_journal_shm *shm;
+    uint8_t *data;
+    uint64_t tail;     /* writer: end of what is appended, visible or not; reader: next to read */
+    uint64_t count;
+    uint64_t generation;
+    struct mr_segment segment;
+};
+
+enum { MR_JOURNAL_RECORD_MAX = 1 << 20 };
+
+MR_MUST_USE enum mr_rc mr_journal_create(const char *instance, uint64_t epoch, const char *part,
+                                         uint64_t capacity, struct mr_err *err);
+MR_MUST_USE enum mr_rc mr_journal_attach_writer(struct mr_journal *journal, const char *instance,
+                                                const char *part, struct mr_err *err);
+MR_MUST_USE enum mr_rc mr_journal_attach_reader(struct mr_journal *journal, const char *instance,
+                                                const char *part, struct mr_err *err);
+void mr_journal_detach(struct mr_journal *journal);
+
+/* Writer: empty it and begin a generation (greater than the last one). Gives the pages back. Only when
+ * no reader is in this segment any more. */
+void mr_journal_begin(struct mr_journal *journal, uint64_t generation);
+/* Writer: append one record; not visible before publish. MR_FULL: no room, compaction is due. */
+MR_MUST_USE enum mr_rc mr_journal_append(struct mr_journal *journal, uint8_t type, const void *data,
+                                         uint32_t len);
+void mr_journal_publish(struct mr_journal *journal);
+
+/* Reader: start at the beginning of a generation. MR_AGAIN: the segment holds another generation. */
+MR_MUST_USE enum mr_rc mr_journal_rewind(struct mr_journal *journal, uint64_t generation);
+/* Reader: the next record, in place. MR_AGAIN at the end; MR_CLOSED: the generation was replaced under
+ * the reader, rewind to the current one; MR_CORRUPT. */
+MR_MUST_USE enum mr_rc mr_journal_next(struct mr_journal *journal, uint8_t *type, const void **data,
+                                       uint32_t *len);
+#endif

@@ -1,0 +1,45 @@
+/* shm/process.h: what every process but the supervisor does the same way: find its board and cell,
+ * read its configuration, block signals, beat, sleep when idle, and leave with the right exit code.
+ * A main.c is written in these calls and nothing else. */
+#ifndef MR_SHM_PROCESS_H
+#define MR_SHM_PROCESS_H
+#include "common/config.h"
+#include "shm/board.h"
+
+struct mr_process {
+    enum mr_process_kind kind;
+    uint32_t cell_index;
+    uint32_t shard;           /* matcher */
+    uint32_t ring_generation; /* matcher */
+    const char *instance;     /* of config */
+    struct mr_board board;
+    struct mr_cell_shm *cell;
+    struct mr_config config;
+    int signal_fd; /* SIGTERM and SIGINT arrive here */
+    bool stopping; /* one of them did */
+    uint64_t spin_until_ns;
+};
+
+/* Arguments, as the supervisor passes them: --config-fd N --cell N [--shard N --ring-generation N].
+ * Registers for membarrier, blocks SIGTERM, SIGINT and SIGPIPE, dies with its parent, sets up the log
+ * and the panic hook, writes state STARTING. */
+MR_MUST_USE enum mr_rc mr_process_open(struct mr_process *process, enum mr_process_kind kind, int argc,
+                                       char **argv, struct mr_err *err);
+void mr_process_ready(struct mr_process *process); /* state READY, one log line */
+
+/* Beat, take a signal if there is one, follow the board's log level. False: leave the loop. */
+bool mr_process_running(struct mr_process *process, uint64_t now_ns);
+
+/* After a turn: when it did nothing, spin for config.ring_spin, then sleep on the cell's doorbell, at
+ * most timeout_ns. look() is called once more between announcing and sleeping: it returns true when
+ * there is work after all. */
+typedef bool mr_process_look(void *context);
+void mr_process_idle(struct mr_process *process, uint64_t done, uint64_t timeout_ns,
+                     mr_process_look *look, void *context);
+
+/* Log what went wrong, if anything did, write state STOPPING, detach. Returns the exit code. */
+int mr_process_close(struct mr_process *process, enum mr_rc rc, const struct mr_err *err);
+
+/* Every process beats at least this often, even when idle. */
+#define MR_BEAT_NS (UINT64_C(100) * 1000 * 1000)
+#endif
