@@ -8,6 +8,7 @@
 #ifndef MR_PROTO_EVENT_H
 #define MR_PROTO_EVENT_H
 #include <assert.h>
+#include <stdint.h>
 
 #include "common/err.h"
 #include "common/str.h"

@@ -3,6 +3,7 @@
  * struct mr_segment_shm, whose version is stored last: a segment that is not complete is refused. */
 #ifndef MR_SHM_SEGMENT_H
 #define MR_SHM_SEGMENT_H
+#include <assert.h>
 #include <stdalign.h>
 #include <stdatomic.h>
 #include <stdbool.h>
