@@ -144,10 +144,11 @@ void mr_cell_say(struct mr_cell_shm *cell, const char *fmt, ...) MR_PRINTF(2, 3)
 /* Rows of counters.def. */
 enum { MR_KIND_S = 1 << MR_PROCESS_SUPERVISOR, MR_KIND_P = 1 << MR_PROCESS_PULLER,
        MR_KIND_B = 1 << MR_PROCESS_PUBLISHER, MR_KIND_M = 1 << MR_PROCESS_MATCHER };
+enum mr_row_unit { MR_ROW_COUNTER, MR_ROW_GAUGE, MR_ROW_NS, MR_ROW_US };
 struct mr_counter_row {
     const char *name, *help;
     uint32_t kinds; /* MR_KIND_* bits */
-    bool gauge;
+    enum mr_row_unit unit; /* histograms: MR_ROW_NS */
 };
 const struct mr_counter_row *mr_counter_rows(void);     /* MR_COUNTER_COUNT rows */
 const struct mr_counter_row *mr_histogram_rows(void);   /* MR_HISTOGRAM_COUNT rows */
