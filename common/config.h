@@ -79,4 +79,11 @@ struct mr_config_row {
 };
 const struct mr_config_row *mr_config_rows(size_t *count);
 const struct mr_config_row *mr_config_find(const char *path); /* NULL when unknown */
+
+/* The known key that is most like an unknown one, or NULL when none is like it. */
+const char *mr_config_nearest(const char *path);
+
+/* True when a and b disagree on a key. */
+bool mr_config_row_differs(const struct mr_config_row *row, const struct mr_config *a,
+                           const struct mr_config *b);
 #endif
