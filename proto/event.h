@@ -60,7 +60,8 @@ struct mr_event {
 };
 
 enum {
-    MR_EVENT_NAME_MAX = 1024,              /* bytes of database, collection, document id, event id */
+    MR_EVENT_NAME_MAX = 1024,              /* bytes of database, collection, document id */
+    MR_EVENT_ID_MAX = 64,                  /* bytes of an event id and its NUL */
     MR_EVENT_BYTES_MAX = 48 * 1024 * 1024, /* of one encoded event */
 };
 
@@ -72,8 +73,8 @@ void mr_event_encode(const struct mr_event *event, void *out);
  * own length and ends in a zero byte. The parts point into data. */
 MR_MUST_USE enum mr_rc mr_event_decode(const void *data, size_t len, struct mr_event *out);
 
-/* Upstream-compatible id: "T-I-H": high and low half of source_order in decimal, H = first 8 bytes of
- * SHA-256(collection + "/" + document id) in hex. Derived when asked for: only delivered events pay. */
-enum { MR_EVENT_ID_MAX = 64 };
+/* The event's id: the one that it carries, else the upstream-compatible "T-I-H": high and low half of
+ * source_order in decimal, H = first 8 bytes of SHA-256(collection + "/" + document id) in hex. Derived
+ * when asked for: only delivered events pay. Returns its length; NUL-terminated. Any thread. */
 size_t mr_event_id(const struct mr_event *event, char out[MR_EVENT_ID_MAX]);
 #endif
