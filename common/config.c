@@ -29,8 +29,13 @@ enum {
 
 static const struct mr_config_row rows[] = {
 #define SECTION(section, text)
-#define OPTION(section, key, type, value, min, max, readers, text)                                 \
-    {#section "." #key, #type, value, BOUNDS_##type(min, max), readers, text,                      \
+#define OPTION(section, key, type, value, min, max, readers, text) \
+    {#section "." #key,                                            \
+     #type,                                                        \
+     value,                                                        \
+     BOUNDS_##type(min, max),                                      \
+     readers,                                                      \
+     text,                                                         \
      offsetof(struct mr_config, section##_##key)},
 #include "common/options.def"
 #undef OPTION
@@ -66,8 +71,8 @@ void mr_config_init(struct mr_config *config)
 {
     memset(config, 0, sizeof *config);
     for (size_t i = 0; i < ROW_COUNT; i++) {
-        bool ok = mr_config_type_find(rows[i].type)->parse(&rows[i], rows[i].value,
-                                                           field_of(config, &rows[i]));
+        bool ok = mr_config_type_find(rows[i].type)
+                      ->parse(&rows[i], rows[i].value, field_of(config, &rows[i]));
         MR_ASSERT(ok);
     }
 }
@@ -120,7 +125,8 @@ enum mr_rc mr_config_set(struct mr_config *config, const char *path, const char 
     const struct mr_config_row *row = mr_config_find(path);
     if (!row) {
         const char *nearest = mr_config_nearest(path);
-        return mr_reject(err, MR_USAGE, nearest ? "%.*s: unknown key; did you mean %s?" : "%.*s: unknown key",
+        return mr_reject(err, MR_USAGE,
+                         nearest ? "%.*s: unknown key; did you mean %s?" : "%.*s: unknown key",
                          PATH_MAX_LEN, path, nearest);
     }
     const struct mr_config_type *type = mr_config_type_find(row->type);
@@ -193,8 +199,8 @@ enum mr_rc mr_config_write_flat(const struct mr_config *config, int fd, struct m
     return MR_OK;
 }
 
-/* All of fd, from its start where it has one (several processes may share the descriptor), else from
- * where it is. NUL-terminated. */
+/* All of fd, from its start where it has one (several processes may share the descriptor), else
+ * from where it is. NUL-terminated. */
 static enum mr_rc read_all(int fd, char *out, struct mr_err *err)
 {
     size_t len = 0;
@@ -228,8 +234,10 @@ enum mr_rc mr_config_read_flat(struct mr_config *config, int fd, struct mr_err *
         end = strchr(line, '\n');
         char *value = strchr(line, '=');
         if (!end || !value || value > end) {
-            rc = mr_reject(err, MR_USAGE, "configuration from descriptor %d: expected key=value lines, "
-                           "got \"%.40s\"", fd, line);
+            rc = mr_reject(err, MR_USAGE,
+                           "configuration from descriptor %d: expected key=value lines, "
+                           "got \"%.40s\"",
+                           fd, line);
             break;
         }
         *end = *value = '\0';

@@ -30,7 +30,8 @@ static bool is_address(const char *text)
 static enum mr_rc check_names(const struct mr_config *config, struct mr_err *err)
 {
     if (!is_name(config->instance_name.text, LOWER_DIGITS "-", 31))
-        return mr_reject(err, MR_USAGE, "instance.name: expected 1 to 31 of a-z 0-9 _ -, got \"%s\"",
+        return mr_reject(err, MR_USAGE,
+                         "instance.name: expected 1 to 31 of a-z 0-9 _ -, got \"%s\"",
                          config->instance_name.text);
     if (config->instance_data_dir.text[0] != '/')
         return mr_reject(err, MR_USAGE, "instance.data_dir: expected an absolute path, got \"%s\"",
@@ -47,20 +48,24 @@ static enum mr_rc check_source(const struct mr_config *config, struct mr_err *er
 {
     const char *kind = config->source_kind.text;
     if (strcmp(kind, "postgres") == 0 && !config->postgres_url.text[0])
-        return mr_reject(err, MR_USAGE, "postgres.url: source.kind postgres needs it, and it is empty");
+        return mr_reject(err, MR_USAGE,
+                         "postgres.url: source.kind postgres needs it, and it is empty");
     if (strcmp(kind, "ndjson") == 0 && !config->ndjson_path.text[0])
-        return mr_reject(err, MR_USAGE, "ndjson.path: source.kind ndjson needs it, and it is empty");
+        return mr_reject(err, MR_USAGE,
+                         "ndjson.path: source.kind ndjson needs it, and it is empty");
     if (!is_name(config->postgres_slot.text, LOWER_DIGITS, 63))
         return mr_reject(err, MR_USAGE, "postgres.slot: expected 1 to 63 of a-z 0-9 _, got \"%s\"",
                          config->postgres_slot.text);
     size_t publication = strlen(config->postgres_publication.text);
     if (publication == 0 || publication > 63)
-        return mr_reject(err, MR_USAGE, "postgres.publication: expected a name of 1 to 63 bytes, got \"%s\"",
+        return mr_reject(err, MR_USAGE,
+                         "postgres.publication: expected a name of 1 to 63 bytes, got \"%s\"",
                          config->postgres_publication.text);
     for (uint32_t i = 0; i < config->postgres_tables.count; i++) {
         const char *table = config->postgres_tables.items[i], *dot = strchr(table, '.');
         if (!dot || dot == table || !dot[1])
-            return mr_reject(err, MR_USAGE, "postgres.tables: expected schema.table, got \"%s\"", table);
+            return mr_reject(err, MR_USAGE, "postgres.tables: expected schema.table, got \"%s\"",
+                             table);
     }
     return MR_OK;
 }
@@ -72,9 +77,12 @@ static enum mr_rc check_addresses(const struct mr_config *config, struct mr_err 
                          config->publisher_grpc_listen.text);
     const char *http = config->http_listen.text;
     if (*http && !is_address(http))
-        return mr_reject(err, MR_USAGE, "http.listen: expected host:port or nothing, got \"%s\"", http);
-    if (strcmp(http, config->publisher_grpc_listen.text) == 0 && strcmp(strrchr(http, ':'), ":0") != 0)
-        return mr_reject(err, MR_USAGE, "http.listen: the same address as publisher.grpc_listen, %s", http);
+        return mr_reject(err, MR_USAGE, "http.listen: expected host:port or nothing, got \"%s\"",
+                         http);
+    if (strcmp(http, config->publisher_grpc_listen.text) == 0 &&
+        strcmp(strrchr(http, ':'), ":0") != 0)
+        return mr_reject(err, MR_USAGE,
+                         "http.listen: the same address as publisher.grpc_listen, %s", http);
     return MR_OK;
 }
 

@@ -8,17 +8,30 @@ struct unit {
     const char *name;
     uint64_t factor;
 };
-/* Largest first, and of equal ones the preferred spelling first: format takes the first that divides. */
+/* Largest first, and of equal ones the preferred spelling first: format takes the first that
+ * divides. */
 static const struct unit durations[] = {
-    {"h", UINT64_C(3600000000000)}, {"m", UINT64_C(60000000000)}, {"s", 1000000000},
-    {"ms", 1000000},                {"us", 1000},                 {"ns", 1},
+    {"h", UINT64_C(3600000000000)},
+    {"m", UINT64_C(60000000000)},
+    {"s", 1000000000},
+    {"ms", 1000000},
+    {"us", 1000},
+    {"ns", 1},
     {"d", UINT64_C(86400000000000)},
 };
 static const struct unit sizes[] = {
-    {"PiB", UINT64_C(1) << 50}, {"TiB", UINT64_C(1) << 40},     {"GiB", 1 << 30},
-    {"MiB", 1 << 20},           {"KiB", 1 << 10},               {"B", 1},
-    {"PB", 1000000000000000},   {"TB", UINT64_C(1000000000000)}, {"GB", 1000000000},
-    {"MB", 1000000},            {"KB", 1000},                   {"kB", 1000},
+    {"PiB", UINT64_C(1) << 50},
+    {"TiB", UINT64_C(1) << 40},
+    {"GiB", 1 << 30},
+    {"MiB", 1 << 20},
+    {"KiB", 1 << 10},
+    {"B", 1},
+    {"PB", 1000000000000000},
+    {"TB", UINT64_C(1000000000000)},
+    {"GB", 1000000000},
+    {"MB", 1000000},
+    {"KB", 1000},
+    {"kB", 1000},
 };
 #define UNITS(table) (table), sizeof(table) / sizeof *(table)
 
@@ -68,8 +81,8 @@ static bool take_fraction(const char **text, uint64_t *numerator, uint64_t *deno
     return true;
 }
 
-/* "1h30m", "2.5MiB": parts of number and unit, each unit smaller than the one before. A bare number is
- * taken when bare is true or when it is zero. */
+/* "1h30m", "2.5MiB": parts of number and unit, each unit smaller than the one before. A bare number
+ * is taken when bare is true or when it is zero. */
 static bool parse_quantity(const char *text, const struct unit *units, size_t count, bool bare,
                            uint64_t *out)
 {
@@ -89,8 +102,8 @@ static bool parse_quantity(const char *text, const struct unit *units, size_t co
             return true;
         }
         const struct unit *unit = take_unit(&at, units, count);
-        if (!unit || unit->factor >= before || unit->factor * numerator / denominator * denominator !=
-                                                    unit->factor * numerator)
+        if (!unit || unit->factor >= before ||
+            unit->factor * numerator / denominator * denominator != unit->factor * numerator)
             return false;
         if (__builtin_mul_overflow(whole, unit->factor, &part) ||
             __builtin_add_overflow(part, unit->factor * numerator / denominator, &part) ||
@@ -140,7 +153,8 @@ static bool parse_int(const struct mr_config_row *row, const char *text, void *f
 static bool parse_duration(const struct mr_config_row *row, const char *text, void *field)
 {
     uint64_t value;
-    return parse_quantity(text, UNITS(durations), false, &value) && store_bounded(row, value, field);
+    return parse_quantity(text, UNITS(durations), false, &value) &&
+           store_bounded(row, value, field);
 }
 
 static bool parse_size(const struct mr_config_row *row, const char *text, void *field)

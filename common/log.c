@@ -159,7 +159,8 @@ static void put_pair(struct line *line, const char *key, size_t key_bytes, const
     for (size_t i = 0; i < len; i++)
         plain = plain && (unsigned char)value[i] > ' ' && value[i] != '"' && value[i] != '\\' &&
                 value[i] != 0x7f;
-    bool word = (len == 4 && memcmp(value, "true", 4) == 0) || (len == 5 && memcmp(value, "false", 5) == 0);
+    bool word =
+        (len == 4 && memcmp(value, "true", 4) == 0) || (len == 5 && memcmp(value, "false", 5) == 0);
     if (json ? !word && !is_number(value, len) : !plain) {
         put_quoted(line, value, len);
         return;
@@ -187,7 +188,8 @@ static void put_fields(struct line *line, const char *fields)
     }
 }
 
-static void put_head(struct line *line, enum mr_log_level level, const char *topic, const char *event)
+static void put_head(struct line *line, enum mr_log_level level, const char *topic,
+                     const char *event)
 {
     static const char *const names[] = {"debug", "info", "warn", "error"};
     int64_t now_us = mr_clock_wall_us();
@@ -196,12 +198,14 @@ static void put_head(struct line *line, enum mr_log_level level, const char *top
     char head[512];
     gmtime_r(&seconds, &utc);
     bool json = line_format == MR_LOG_JSON;
-    snprintf(head, sizeof head,
-             json ? "{\"time\":\"%04d-%02d-%02dT%02d:%02d:%02d.%03dZ\",\"level\":\"%s\",\"topic\":\"%s\","
-                    "\"event\":\"%s\""
-                  : "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ %s %s %s",
-             utc.tm_year + 1900, utc.tm_mon + 1, utc.tm_mday, utc.tm_hour, utc.tm_min, utc.tm_sec,
-             (int)(now_us / 1000 % 1000), names[level], topic, event);
+    snprintf(
+        head, sizeof head,
+        json
+            ? "{\"time\":\"%04d-%02d-%02dT%02d:%02d:%02d.%03dZ\",\"level\":\"%s\",\"topic\":\"%s\","
+              "\"event\":\"%s\""
+            : "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ %s %s %s",
+        utc.tm_year + 1900, utc.tm_mon + 1, utc.tm_mday, utc.tm_hour, utc.tm_min, utc.tm_sec,
+        (int)(now_us / 1000 % 1000), names[level], topic, event);
     put_text(line, head);
     if (process_name[0])
         put_pair(line, "process", strlen("process"), process_name, strlen(process_name));

@@ -1,0 +1,116 @@
+/* tests/unit/config_cases.h: values that no configuration may hold, with the words that the error
+ * must hold. config_test.c sets them one by one; config_file_test.c puts each into a file, the
+ * environment and a flag as well. */
+#ifndef MR_TESTS_UNIT_CONFIG_CASES_H
+#define MR_TESTS_UNIT_CONFIG_CASES_H
+
+struct broken_value {
+    const char *path, *value, *error;
+};
+static const struct broken_value broken_values[] = {
+    {"ring.event_size", "many", "expected a size such as 64MiB, from 64KiB to 1GiB, got \"many\""},
+    {"ring.event_size", "", "got \"\""},
+    {"ring.event_size", "64 MiB MiB", "expected a size"},
+    {"ring.event_size", "64Mib", "expected a size"},
+    {"ring.event_size", "64M", "expected a size"},
+    {"ring.event_size", "-4MiB", "expected a size"},
+    {"ring.event_size", "1KiB", "from 64KiB to 1GiB"},
+    {"ring.event_size", "2GiB", "from 64KiB to 1GiB"},
+    {"ring.event_size", "99999999999999999999", "expected a size"},
+    {"ring.event_size", "99999999999999999PiB", "expected a size"},
+    {"ring.event_size", "65536.5B", "expected a size"},
+    {"ring.event_size", "0x100000", "expected a size"},
+    {"ring.event_size", ".5MiB", "expected a size"},
+    {"ring.event_size", "1.MiB", "expected a size"},
+    {"checkpoint.interval", "5",
+     "expected a duration such as 250ms or 1m30s, from 1ms to 1h, got \"5\""},
+    {"checkpoint.interval", "5 minutes", "expected a duration"},
+    {"checkpoint.interval", "1s1m", "expected a duration"},
+    {"checkpoint.interval", "1s2s", "expected a duration"},
+    {"checkpoint.interval", "1s ", "expected a duration"},
+    {"checkpoint.interval", "1e3ms", "expected a duration"},
+    {"checkpoint.interval", "2h", "from 1ms to 1h"},
+    {"checkpoint.interval", "1us", "from 1ms to 1h"},
+    {"checkpoint.interval", "s", "expected a duration"},
+    {"checkpoint.interval", "600000d", "expected a duration"},
+    {"matcher.shards", "0", "expected a whole number from 1 to 16, got \"0\""},
+    {"matcher.shards", "17", "from 1 to 16"},
+    {"matcher.shards", "two", "expected a whole number"},
+    {"matcher.shards", "2.0", "expected a whole number"},
+    {"matcher.shards", "+2", "expected a whole number"},
+    {"matcher.shards", " 2", "expected a whole number"},
+    {"generator.seed", "18446744073709551616", "expected a whole number from 0 on"},
+    {"generator.rate", "-1", "expected a whole number"},
+    {"postgres.create", "yes", "expected true or false, got \"yes\""},
+    {"postgres.create", "1", "expected true or false"},
+    {"postgres.create", "True", "expected true or false"},
+    {"postgres.create", "", "expected true or false"},
+    {"source.kind", "mysql", "expected one of postgres|ndjson|generator, got \"mysql\""},
+    {"source.kind", "post", "expected one of"},
+    {"source.kind", "", "expected one of"},
+    {"source.kind", "postgres|ndjson", "expected one of"},
+    {"logging.level", "verbose", "expected one of debug|info|warn|error"},
+    {"postgres.on_slot_lost", "ignore", "expected one of fail|recreate"},
+    {"source.database", "a\tb", "expected UTF-8 text without control characters"},
+    {"source.database", "\xff", "expected UTF-8 text"},
+    {"postgres.tables", "a.b,,c.d", "expected at most 64 texts"},
+    {"postgres.tables", "a.b,", "expected at most 64 texts"},
+    {"ring.evnt_size", "1MiB", "ring.evnt_size: unknown key; did you mean ring.event_size?"},
+    {"rings.event_size", "1MiB", "did you mean ring.event_size?"},
+    {"event_size", "1MiB", "did you mean ring.event_size?"},
+    {"supervisor.restart_max", "1", "did you mean supervisor.restarts_max?"},
+    {"matcher.grpc_listen", ":1", "did you mean publisher.grpc_listen?"},
+    {"completely.elsewhere", "1", "completely.elsewhere: unknown key"},
+    {"", "1", "unknown key"},
+};
+
+struct broken_combination {
+    struct {
+        const char *path, *value;
+    } pairs[2];
+    const char *error;
+};
+static const struct broken_combination broken_combinations[] = {
+    {{{"instance.name", "Upper"}}, "instance.name: expected 1 to 31 of a-z 0-9 _ -, got \"Upper\""},
+    {{{"instance.name", ""}}, "instance.name: expected"},
+    {{{"instance.name", "a/b"}}, "instance.name: expected"},
+    {{{"instance.name", "a.b"}}, "instance.name: expected"},
+    {{{"instance.name", "abcdefghijklmnopqrstuvwxyz012345"}}, "instance.name: expected 1 to 31"},
+    {{{"instance.data_dir", "data"}}, "instance.data_dir: expected an absolute path, got \"data\""},
+    {{{"instance.data_dir", ""}}, "instance.data_dir: expected an absolute path"},
+    {{{"supervisor.bin_dir", "bin"}}, "supervisor.bin_dir: expected an absolute path"},
+    {{{"source.kind", "postgres"}}, "postgres.url: source.kind postgres needs it"},
+    {{{"source.kind", "ndjson"}, {"ndjson.path", ""}}, "ndjson.path: source.kind ndjson needs it"},
+    {{{"source.database", ""}}, "source.database: expected a name"},
+    {{{"postgres.slot", "My-Slot"}}, "postgres.slot: expected 1 to 63 of a-z 0-9 _"},
+    {{{"postgres.slot", ""}}, "postgres.slot: expected"},
+    {{{"postgres.publication", ""}}, "postgres.publication: expected a name"},
+    {{{"postgres.tables", "orders"}}, "postgres.tables: expected schema.table, got \"orders\""},
+    {{{"postgres.tables", "public."}}, "postgres.tables: expected schema.table"},
+    {{{"publisher.grpc_listen", ""}}, "publisher.grpc_listen: expected host:port, got \"\""},
+    {{{"publisher.grpc_listen", "localhost"}}, "publisher.grpc_listen: expected host:port"},
+    {{{"publisher.grpc_listen", "localhost:http"}}, "publisher.grpc_listen: expected host:port"},
+    {{{"publisher.grpc_listen", "localhost:70000"}}, "publisher.grpc_listen: expected host:port"},
+    {{{"publisher.grpc_listen", "::1:9000"}}, "publisher.grpc_listen: expected host:port"},
+    {{{"http.listen", "9090"}}, "http.listen: expected host:port or nothing"},
+    {{{"http.listen", "127.0.0.1:9000"}}, "http.listen: the same address as publisher.grpc_listen"},
+    {{{"ring.event_size", "3MiB"}}, "ring.event_size: expected a power of two, got 3145728 bytes"},
+    {{{"ring.match_size", "100KiB"}}, "ring.match_size: expected a power of two"},
+    {{{"ring.control_size", "65537"}}, "ring.control_size: expected a power of two"},
+    {{{"source.backoff_min", "20s"}},
+     "source.backoff_min: 20s is greater than source.backoff_max, 10s"},
+    {{{"supervisor.backoff_min", "11s"}},
+     "supervisor.backoff_min: 11s is greater than supervisor.backoff_max"},
+    {{{"log.segment_size", "1MiB"}, {"log.batch_size", "2MiB"}},
+     "log.batch_size: 2MiB is greater than log.segment_size, 1MiB"},
+    {{{"log.retention_size", "1MiB"}},
+     "log.segment_size: 64MiB is greater than log.retention_size"},
+    {{{"publisher.subscriptions_max", "5"}},
+     "publisher.subscriptions_per_gateway_max: 100000 is greater than publisher.subscriptions_max, "
+     "5"},
+    {{{"publisher.value_bytes_max", "8MiB"}},
+     "publisher.value_bytes_max: 8MiB is greater than publisher.message_bytes_max"},
+    {{{"ring.match_size", "64KiB"}, {"ring.publish_bytes", "128KiB"}},
+     "ring.publish_bytes: 128KiB is greater than ring.match_size"},
+};
+#endif
