@@ -118,8 +118,11 @@ struct mr_board {
     struct mr_board_shm *shm;
     struct mr_segment segment;
 };
+/* The caller sets start_sequence, ring_set and the like and then makes the board attachable with
+ * mr_segment_seal(&board->segment). */
 MR_MUST_USE enum mr_rc mr_board_create(struct mr_board *board, const char *instance, uint64_t epoch,
                                        struct mr_err *err);
+/* MR_AGAIN: no such instance, or its board is not sealed; MR_CORRUPT: another layout, both named. */
 MR_MUST_USE enum mr_rc mr_board_attach(struct mr_board *board, const char *instance, bool read_only,
                                        struct mr_err *err);
 void mr_board_detach(struct mr_board *board);
@@ -143,7 +146,8 @@ void mr_cell_say(struct mr_cell_shm *cell, const char *fmt, ...) MR_PRINTF(2, 3)
 
 /* Rows of counters.def. */
 enum { MR_KIND_S = 1 << MR_PROCESS_SUPERVISOR, MR_KIND_P = 1 << MR_PROCESS_PULLER,
-       MR_KIND_B = 1 << MR_PROCESS_PUBLISHER, MR_KIND_M = 1 << MR_PROCESS_MATCHER };
+       MR_KIND_B = 1 << MR_PROCESS_PUBLISHER, MR_KIND_M = 1 << MR_PROCESS_MATCHER,
+       MR_KIND_PMB = MR_KIND_P | MR_KIND_M | MR_KIND_B };
 enum mr_row_unit { MR_ROW_COUNTER, MR_ROW_GAUGE, MR_ROW_NS, MR_ROW_US };
 struct mr_counter_row {
     const char *name, *help;

@@ -7,6 +7,8 @@
  * bits, and only grow. Handles are private to one process and to one thread. */
 #ifndef MR_SHM_RING_H
 #define MR_SHM_RING_H
+#include <string.h>
+
 #include "shm/doorbell.h"
 #include "shm/ring_shm.h"
 
@@ -22,9 +24,10 @@ struct mr_ring_record {
 
 struct mr_ring_options {
     const char *part; /* the segment's name behind the instance: "e0.g1" */
-    uint64_t capacity; /* bytes, power of two, at least 64 KiB */
-    uint32_t stage_count;
-    uint64_t publish_bytes; /* publish and release by themselves after so many bytes; 0: each record */
+    uint64_t capacity; /* bytes, power of two, 64 KiB to 1 GiB; to attach: 0 takes the ring's own */
+    uint32_t stage_count; /* 1 or 2; to attach: 0 takes the ring's own */
+    uint64_t publish_bytes; /* a batch: commit publishes by itself behind so many bytes, and
+                             * mr_ring_release_due asks for a release; 0: each record */
 };
 
 /* Producer's handle. Fields are private to ring.c and to the inlines below. */
@@ -67,11 +70,15 @@ MR_MUST_USE enum mr_rc mr_ring_create(const char *instance, uint64_t epoch,
                                       const struct mr_ring_options *options, struct mr_err *err);
 
 /* Attach as the producer, behind the last publication; what a dead predecessor wrote but did not
- * publish is forgotten. *note_out: the note of the last publication, 0 on a fresh ring. */
+ * publish is forgotten. *note_out: the note of the last publication, 0 on a fresh ring. Both attach
+ * calls: MR_AGAIN as in mr_segment_attach; MR_CORRUPT when the ring's head or, for a consumer, a
+ * record in front of it cannot be; MR_USAGE when capacity or stage_count are not the ring's. That
+ * the predecessor is dead is the supervisor's promise. */
 MR_MUST_USE enum mr_rc mr_ring_attach_producer(struct mr_ring_producer *ring, const char *instance,
                                                const struct mr_ring_options *options,
                                                uint64_t *note_out, struct mr_err *err);
-/* Attach as the consumer of a stage, at the position that the stage released last. */
+/* Attach as the consumer of a stage, at the position that the stage released last. Walks the records
+ * between there and the tail to know their count exactly. The data is mapped read-only. */
 MR_MUST_USE enum mr_rc mr_ring_attach_consumer(struct mr_ring_consumer *ring, const char *instance,
                                                const struct mr_ring_options *options,
                                                uint32_t stage, struct mr_err *err);
@@ -85,7 +92,7 @@ void mr_ring_consumer_bells(struct mr_ring_consumer *ring, struct mr_doorbell_sh
 
 /* Store what is committed with one release store and wake the consumer. note: the producer's own word
  * for this publication, read back after a restart (the last event's sequence; the position through
- * which matching is done). Does nothing but store the note when nothing is new. */
+ * which matching is done). Stores the note alone, and wakes nobody, when nothing is new. */
 void mr_ring_publish(struct mr_ring_producer *ring, uint64_t note);
 
 /* "Every event of mine up to this one that belongs into this ring is in it", for mergers; also where
@@ -95,6 +102,12 @@ static inline void mr_ring_set_through(struct mr_ring_producer *ring, uint64_t t
     atomic_store_explicit(&ring->shm->through, through, memory_order_release);
 }
 
+/* Ring bytes of a record with a payload of len. */
+static inline uint64_t mr_ring_record_bytes(uint32_t len)
+{
+    return (sizeof(struct mr_ring_record_shm) + (uint64_t)len + 7) & ~UINT64_C(7);
+}
+
 /* The slow path of claim: look at the last stage's position again. */
 MR_MUST_USE enum mr_rc mr_ring_claim_slow(struct mr_ring_producer *ring, uint32_t len);
 
@@ -102,12 +115,13 @@ MR_MUST_USE enum mr_rc mr_ring_claim_slow(struct mr_ring_producer *ring, uint32_
  *   len  payload bytes, 1 to record_bytes_max
  *   out  set on MR_OK only; 8-byte aligned; borrowed until commit or abort
  * Returns MR_OK; MR_FULL: nothing changed, everything committed so far has been published, try again
- * after the last stage moved; MR_USAGE: len can never fit.
+ * after the last stage moved; MR_USAGE: len can never fit; MR_CORRUPT: the last stage's
+ * position cannot be.
  * Never blocks, never allocates. */
 MR_MUST_USE static inline enum mr_rc mr_ring_claim(struct mr_ring_producer *ring, uint32_t len,
                                                    void **out)
 {
-    uint64_t need = (sizeof(struct mr_ring_record_shm) + (uint64_t)len + 7) & ~UINT64_C(7);
+    uint64_t need = mr_ring_record_bytes(len);
     MR_ASSERT_SLOW(ring->claimed == 0);
     if (__builtin_expect(ring->tail + need - ring->released > ring->mask + 1 ||
                              len - 1 >= ring->record_bytes_max, 0)) {
@@ -131,11 +145,11 @@ static inline void mr_ring_commit(struct mr_ring_producer *ring, uint32_t len, u
                                   uint8_t flags, uint64_t note)
 {
     MR_ASSERT_SLOW(len > 0 && len <= ring->claimed && type != 0);
-    struct mr_ring_record_shm *record = (void *)(ring->data + (ring->tail & ring->mask));
     ring->count++;
-    *record = (struct mr_ring_record_shm){
+    struct mr_ring_record_shm record = {
         .len = len, .type = type, .flags = flags, .number = (uint16_t)ring->count};
-    ring->tail += (sizeof *record + (uint64_t)len + 7) & ~UINT64_C(7);
+    memcpy(ring->data + (ring->tail & ring->mask), &record, sizeof record);
+    ring->tail += mr_ring_record_bytes(len);
     ring->payload_bytes += len;
     ring->claimed = 0;
     ring->note = note;
@@ -143,12 +157,31 @@ static inline void mr_ring_commit(struct mr_ring_producer *ring, uint32_t len, u
         mr_ring_publish(ring, note);
 }
 
-/* The slow path of peek: look at the stage before again; MR_AGAIN when it has not moved. */
+/* The record at position, which must end at or before limit. False: no record can be there. The head
+ * is loaded once, so that a peer that writes meanwhile cannot change it between check and use. */
+static inline bool mr_ring_record_load(const uint8_t *data, uint64_t mask, uint64_t position,
+                                       uint64_t limit, struct mr_ring_record *out,
+                                       uint16_t *number_out)
+{
+    const uint8_t *at = data + (position & mask);
+    uint64_t word = __atomic_load_n((const uint64_t *)(const void *)at, __ATOMIC_RELAXED);
+    struct mr_ring_record_shm record;
+    memcpy(&record, &word, sizeof record);
+    uint64_t end = position + mr_ring_record_bytes(record.len);
+    *number_out = record.number;
+    *out = (struct mr_ring_record){.data = at + sizeof record, .len = record.len,
+                                   .type = record.type, .flags = record.flags,
+                                   .position = position, .end = end};
+    return end <= limit && record.type != 0 && record.len != 0;
+}
+
+/* The slow path of peek: look at the stage before again. MR_AGAIN when it has not moved, MR_CORRUPT
+ * when it is where it cannot be. */
 MR_MUST_USE enum mr_rc mr_ring_peek_slow(struct mr_ring_consumer *ring);
 
-/* The next record, without consuming it. Returns MR_OK; MR_AGAIN: nothing there (whatever was
- * consumed has been released, so the producer never waits for an idle reader); MR_CORRUPT: the bytes
- * there are no record. */
+/* The next record, without consuming it. Returns MR_OK; MR_AGAIN: nothing there; MR_CORRUPT: the bytes
+ * there are no record. Never releases: only the caller knows what a release promises, so a consumer
+ * that finds nothing more releases what it is done with before it sleeps. */
 MR_MUST_USE static inline enum mr_rc mr_ring_peek(struct mr_ring_consumer *ring,
                                                   struct mr_ring_record *out)
 {
@@ -157,13 +190,10 @@ MR_MUST_USE static inline enum mr_rc mr_ring_peek(struct mr_ring_consumer *ring,
         if (rc != MR_OK)
             return rc;
     }
-    const struct mr_ring_record_shm *record = (const void *)(ring->data + (ring->position & ring->mask));
-    uint64_t end = ring->position + ((sizeof *record + (uint64_t)record->len + 7) & ~UINT64_C(7));
-    if (__builtin_expect(end > ring->limit || record->type == 0 || record->len == 0 ||
-                             record->number != (uint16_t)(ring->count + 1), 0))
+    uint16_t number;
+    bool good = mr_ring_record_load(ring->data, ring->mask, ring->position, ring->limit, out, &number);
+    if (__builtin_expect(!good || number != (uint16_t)(ring->count + 1), 0))
         return MR_CORRUPT;
-    *out = (struct mr_ring_record){.data = record + 1, .len = record->len, .type = record->type,
-                                   .flags = record->flags, .position = ring->position, .end = end};
     return MR_OK;
 }
 
@@ -175,8 +205,8 @@ static inline void mr_ring_advance(struct mr_ring_consumer *ring, const struct m
     ring->count++;
 }
 
-/* Release everything consumed up to position (at most the consumer's own), then store note, and wake
- * the peer. Positions never move back: a smaller one changes only the note. */
+/* Release everything consumed up to position (a record's end, at most the consumer's own position),
+ * then store note, and wake the peer. Positions never move back: a smaller one changes only the note. */
 void mr_ring_release(struct mr_ring_consumer *ring, uint64_t position, uint64_t note);
 
 /* Bytes consumed and not yet released. */
@@ -185,13 +215,20 @@ static inline uint64_t mr_ring_unreleased(const struct mr_ring_consumer *ring)
     return ring->position - ring->released;
 }
 
-/* Read one record in place at a position between this stage's released and the stage before it.
- * MR_CORRUPT when no record can be there. */
+/* A batch's worth is consumed and not yet released: time for mr_ring_release. */
+static inline bool mr_ring_release_due(const struct mr_ring_consumer *ring)
+{
+    return mr_ring_unreleased(ring) > ring->publish_bytes;
+}
+
+/* Read one record in place at a position between this stage's released and the stage before it, as it
+ * is now. MR_CORRUPT when no record can be there. */
 MR_MUST_USE enum mr_rc mr_ring_at(const struct mr_ring_consumer *ring, uint64_t position,
                                   struct mr_ring_record *out);
 
 /* Start reading somewhere else (a matcher that restarts behind its last match record): skips whole
- * records up to position. MR_CORRUPT when position is no record boundary. */
+ * records up to position; one that is already behind changes nothing. MR_CORRUPT when position is no
+ * record boundary or not published yet. */
 MR_MUST_USE enum mr_rc mr_ring_skip_to(struct mr_ring_consumer *ring, uint64_t position);
 
 /* What mergers and inspectors look at. All acquire loads. */
@@ -201,7 +238,12 @@ uint64_t mr_ring_stage_position(const struct mr_ring_shm *shm, uint32_t stage);
 uint64_t mr_ring_stage_note(const struct mr_ring_shm *shm, uint32_t stage);
 /* Count and note of the last publication (what a restarting producer gets). */
 void mr_ring_last_commit(const struct mr_ring_shm *shm, uint64_t *note, uint64_t *count);
-/* Map read-only for inspection. */
+/* Map read-only for inspection; segment->head is the struct mr_ring_shm. */
 MR_MUST_USE enum mr_rc mr_ring_inspect(struct mr_segment *segment, const char *instance,
                                        const char *part, struct mr_err *err);
+/* Copy the record at position, and at most size bytes of its payload, into buffer; out->data is buffer.
+ * Works while the others run: MR_AGAIN when position is the tail, or has been released and may have
+ * been overwritten during the copy; MR_CORRUPT when no record can be there. Mapped twice only. */
+MR_MUST_USE enum mr_rc mr_ring_copy(const struct mr_ring_shm *shm, uint64_t position, void *buffer,
+                                    uint32_t size, struct mr_ring_record *out);
 #endif

@@ -17,7 +17,7 @@ struct mr_ring_commit_shm {
 struct mr_ring_stage_shm {
     alignas(128) _Atomic uint64_t position; /* bytes consumed; this stage only */
     _Atomic uint64_t note;                  /* the consumer's own word, stored after position */
-    _Atomic uint64_t count;                 /* records consumed */
+    _Atomic uint64_t count;                 /* records consumed, released or not; for inspectors */
     _Atomic uint32_t pid;                   /* of the consumer; 0 none yet */
 };
 
