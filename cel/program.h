@@ -6,10 +6,11 @@
  * use, or code (opcodes.def) for whatever else CEL can say. All conjuncts must hold.
  *
  * Semantics of a predicate (facts of the upstream system, without its defects): a missing field never
- * matches, for any operator; numbers compare across int32, int64, double and decimal by value; a string
- * never equals a number; ordering compares numbers with numbers, strings with strings (by bytes), dates
- * with dates, bools with bools, else no match; IN: the field equals one constant; CONTAINS: the field
- * is an array that has the constant as an element, or a document that has it as a key. */
+ * matches, for any operator; numbers compare across int32, int64, double and decimal by value, a date is
+ * its milliseconds since 1970; a string never equals a number; ordering compares numbers with numbers,
+ * strings with strings (by bytes), bools with bools, else no match; a list constant equals an array of
+ * equal elements; IN: the field equals one constant; CONTAINS: the field is an array that has the
+ * constant as an element, or a document that has it as a key. The whole table: docs/matching.md */
 #ifndef MR_CEL_PROGRAM_H
 #define MR_CEL_PROGRAM_H
 #include "common/bson.h"
@@ -49,7 +50,8 @@ enum { MR_PROGRAM_CONJUNCTS_MAX = 1024, MR_PROGRAM_BYTES_MAX = 1 << 19, MR_PROGR
 
 /* Build a program for documents of one collection of one database ("" is a name like any other).
  * Refuses (MR_USAGE) with a text that names the conjunct and the member: an empty path part, an order
- * of lists, IN without a list, a NaN, too many parts.
+ * of lists or null, IN without a list, a NaN, too many parts, "_id" with anything but strings, names of
+ * more than 1024 bytes. Equal filters give equal bytes, in whatever order they are stated.
  * out: malloc'd, taken by the caller; 8-byte aligned; *len its size. */
 MR_MUST_USE enum mr_rc mr_program_build(struct mr_str database, struct mr_str collection,
                                         const struct mr_predicate *predicates, uint32_t count,
