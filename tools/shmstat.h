@@ -29,10 +29,6 @@ void shmstat_peek(const struct mr_inspect *inspect, const char *part, uint64_t c
 
 /* The liveness of a ring's producer or consumer: by its pid and the heartbeat of its cell. */
 enum mr_liveness shmstat_peer(const struct mr_inspect *inspect, uint32_t pid, uint64_t now_ns);
-/* "1.5 MiB", "12.3 ms": into a caller's buffer, which is returned. */
-const char *shmstat_bytes(char out[32], double bytes);
-const char *shmstat_time(char out[32], double ns);
-const char *shmstat_count(char out[32], double count);
 /* A JSON string with quotes; bytes that are no UTF-8 come as U+FFFD. */
 void shmstat_json_string(FILE *out, const char *text, size_t len);
 #endif

@@ -1,43 +1,8 @@
 /* tools/shmstat_text.c: the view for people. */
 #include <inttypes.h>
 
+#include "tools/format.h"
 #include "tools/shmstat.h"
-
-const char *shmstat_bytes(char out[32], double bytes)
-{
-    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
-    size_t unit = 0;
-    while (bytes >= 1024 && unit + 1 < sizeof units / sizeof *units) {
-        bytes /= 1024;
-        unit++;
-    }
-    snprintf(out, 32, unit == 0 ? "%.0f %s" : "%.1f %s", bytes, units[unit]);
-    return out;
-}
-
-const char *shmstat_time(char out[32], double ns)
-{
-    if (ns < 1e3)
-        snprintf(out, 32, "%.0f ns", ns);
-    else if (ns < 1e6)
-        snprintf(out, 32, "%.1f us", ns / 1e3);
-    else if (ns < 1e9)
-        snprintf(out, 32, "%.1f ms", ns / 1e6);
-    else
-        snprintf(out, 32, "%.1f s", ns / 1e9);
-    return out;
-}
-
-const char *shmstat_count(char out[32], double count)
-{
-    if (count < 1e5)
-        snprintf(out, 32, "%.0f", count);
-    else if (count < 1e8)
-        snprintf(out, 32, "%.1fk", count / 1e3);
-    else
-        snprintf(out, 32, "%.1fM", count / 1e6);
-    return out;
-}
 
 struct text {
     FILE *out;
@@ -64,8 +29,8 @@ static void process_row(const struct mr_cell_shm *cell, void *context)
     fprintf(text->out, "%-12s %7" PRIu32 " %-8s %-6s %8" PRIu64 " %9s %9s  %.*s\n", name, pid,
             mr_process_state_name(state), mr_liveness_name(mr_liveness_of(pid, beat_ns, text->now_ns)),
             atomic_load_explicit(&cell->restarts, memory_order_relaxed),
-            beat_ns ? shmstat_time(beat, (double)(text->now_ns - beat_ns)) : "-",
-            there ? shmstat_bytes(rss, (double)usage.rss_bytes) : "-", MR_BOARD_TEXT_MAX - 1,
+            beat_ns ? mr_format_time(beat, (double)(text->now_ns - beat_ns)) : "-",
+            there ? mr_format_bytes(rss, (double)usage.rss_bytes) : "-", MR_BOARD_TEXT_MAX - 1,
             cell->panic[0] ? cell->panic : cell->text);
 }
 
@@ -80,11 +45,11 @@ static void latency_rows(const struct mr_cell_shm *cell, void *context)
         if (n == 0 || kind >= MR_PROCESS_KIND_COUNT)
             continue;
         fprintf(text->out, "%-34s %-10s %10s %9s %9s %9s %9s\n", mr_histogram_rows()[i].name,
-                mr_process_kind_name(kind), shmstat_count(count, (double)n),
-                shmstat_time(p50, (double)mr_histogram_quantile_ns(h, 0.5)),
-                shmstat_time(p99, (double)mr_histogram_quantile_ns(h, 0.99)),
-                shmstat_time(p999, (double)mr_histogram_quantile_ns(h, 0.999)),
-                shmstat_time(max, (double)atomic_load_explicit(&h->max_ns, memory_order_relaxed)));
+                mr_process_kind_name(kind), mr_format_count(count, (double)n),
+                mr_format_time(p50, (double)mr_histogram_quantile_ns(h, 0.5)),
+                mr_format_time(p99, (double)mr_histogram_quantile_ns(h, 0.99)),
+                mr_format_time(p999, (double)mr_histogram_quantile_ns(h, 0.999)),
+                mr_format_time(max, (double)atomic_load_explicit(&h->max_ns, memory_order_relaxed)));
     }
 }
 
@@ -111,9 +76,9 @@ static void ring_row(const struct mr_inspect *inspect, const struct shmstat_ring
             fprintf(out, " %7s %-5s", "-", "");
     }
     fprintf(out, " %10s %10s %8" PRIu64 " %8s %9s/s %10s/s %6" PRIu64 " %7" PRIu64,
-            shmstat_bytes(fill, (double)n->fill_bytes), shmstat_bytes(capacity, (double)n->capacity),
-            n->fill_records, ring->age_seconds > 0 ? shmstat_time(age, ring->age_seconds * 1e9) : "-",
-            shmstat_count(rate, ring->records_per_second), shmstat_bytes(bytes, ring->bytes_per_second),
+            mr_format_bytes(fill, (double)n->fill_bytes), mr_format_bytes(capacity, (double)n->capacity),
+            n->fill_records, ring->age_seconds > 0 ? mr_format_time(age, ring->age_seconds * 1e9) : "-",
+            mr_format_count(rate, ring->records_per_second), mr_format_bytes(bytes, ring->bytes_per_second),
             n->wraps, n->stalls);
     fprintf(out, "  tail=%" PRIu64, n->tail);
     for (uint32_t i = 0; i < n->stage_count; i++)
