@@ -205,6 +205,18 @@ static inline void mr_ring_advance(struct mr_ring_consumer *ring, const struct m
     ring->count++;
 }
 
+/* Consume everything before position without looking at it, for a stage that knows from elsewhere that
+ * a record ends there, at or before the stage in front of it. count: records that end there since the
+ * ring's creation. */
+static inline void mr_ring_jump(struct mr_ring_consumer *ring, uint64_t position, uint64_t count)
+{
+    MR_ASSERT_SLOW(position >= ring->position && (position & 7) == 0);
+    ring->position = position;
+    ring->count = count;
+    if (ring->limit < position)
+        ring->limit = position;
+}
+
 /* Release everything consumed up to position (a record's end, at most the consumer's own position),
  * then store note, and wake the peer. Positions never move back: a smaller one changes only the note. */
 void mr_ring_release(struct mr_ring_consumer *ring, uint64_t position, uint64_t note);
