@@ -13,7 +13,11 @@
 #include "common/err.h"
 #include "common/str.h"
 
-enum { MR_LOG_POSITION_MAX = 512 }; /* bytes of a source position */
+enum {
+    MR_LOG_POSITION_MAX = 512,               /* bytes of a source position */
+    MR_LOG_RECORD_MAX = 64 * 1024 * 1024,    /* bytes of one record */
+    MR_LOG_BATCH_SIZE_MAX = 16 * 1024 * 1024 /* of options.batch_bytes */
+};
 
 struct mr_log_options {
     const char *dir; /* made, mode 0700, when missing */
@@ -21,7 +25,9 @@ struct mr_log_options {
     uint64_t batch_bytes; /* a batch holds more only when one record alone is larger */
     uint64_t retention_bytes;
     uint64_t retention_age_ns;
-    uint64_t commit_interval_ns; /* from a write to its fsync, at the most */
+    uint64_t commit_interval_ns; /* from one fsync to the next; 0: as fast as the disk goes. The first
+                                  * write after a pause of this length is synced at once */
+    bool no_uring;               /* use the helper thread even where io_uring is permitted */
 };
 
 struct mr_log_writer;
@@ -49,15 +55,17 @@ struct mr_log_state {
 void mr_log_writer_state(const struct mr_log_writer *writer, struct mr_log_state *out);
 
 /* Room for one record in the batch being built, to be filled in place. MR_FULL: seal the batch first
- * (the record does not fit, or too many batches are on their way to the disk: poll). 8-byte aligned. */
+ * (the record does not fit, or too much is on its way to the disk: poll). MR_USAGE: len is over
+ * MR_LOG_RECORD_MAX. MR_FATAL: the log has failed. 8-byte aligned; a claim that was not committed is
+ * forgotten by the next one. */
 MR_MUST_USE enum mr_rc mr_log_claim(struct mr_log_writer *writer, uint32_t len, void **out);
 /* Returns the sequence that the record has got (the caller may write it into the record before). */
 uint64_t mr_log_commit(struct mr_log_writer *writer, uint32_t len);
 uint64_t mr_log_next_sequence(const struct mr_log_writer *writer);
 
-/* End the batch being built and hand it to the kernel: returns at once, normally with the batch in the
- * page cache already. A batch without records records the position alone. The records stay readable
- * in memory through mr_log_batch until the next claim. */
+/* End the batch being built and write it: when this returns MR_OK it is in the page cache. A batch
+ * without records records the position alone. The records stay readable in memory through
+ * mr_log_batch_record until the next claim. */
 MR_MUST_USE enum mr_rc mr_log_seal(struct mr_log_writer *writer, const void *position,
                                    uint32_t position_len, uint64_t now_ns, struct mr_err *err);
 
@@ -77,7 +85,7 @@ struct mr_log_record {
     uint32_t len;
     uint64_t sequence;
 };
-/* The records of the batch sealed last, in memory: record index of first..last. */
+/* One record of the batch sealed last, in memory. MR_AGAIN: the sequence is not in it. */
 MR_MUST_USE enum mr_rc mr_log_batch_record(const struct mr_log_writer *writer, uint64_t sequence,
                                            struct mr_log_record *out);
 
