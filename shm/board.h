@@ -1,10 +1,10 @@
 /* shm/board.h: one segment by which the processes of an instance know of each other: who runs, how
- * they are, what they count, and what the supervisor wants. Fixed-size cells, one writer each; anyone
- * may read at any time without stopping anyone.
+ * they are, what they count, and what the supervisor wants. Fixed-size cells, one writer each;
+ * anyone may read at any time without stopping anyone.
  *
- * A cell belongs to a role, not to a process: cell 0 supervisor, 1 puller, 2 publisher, then two banks
- * of MR_SHARDS_MAX matchers. Ring set (generation) g uses bank g & 1, so that during a change of the
- * number of shards the old and the new matchers both have a cell. */
+ * A cell belongs to a role, not to a process: cell 0 supervisor, 1 puller, 2 publisher, then two
+ * banks of MR_SHARDS_MAX matchers. Ring set (generation) g uses bank g & 1, so that during a change
+ * of the number of shards the old and the new matchers both have a cell. */
 #ifndef MR_SHM_BOARD_H
 #define MR_SHM_BOARD_H
 #include "shm/doorbell.h"
@@ -13,22 +13,36 @@
 
 enum { MR_SHARDS_MAX = 16, MR_BOARD_CELLS = 3 + 2 * MR_SHARDS_MAX, MR_BOARD_TEXT_MAX = 256 };
 
-enum mr_process_kind { MR_PROCESS_SUPERVISOR, MR_PROCESS_PULLER, MR_PROCESS_PUBLISHER,
-                       MR_PROCESS_MATCHER, MR_PROCESS_KIND_COUNT };
+enum mr_process_kind {
+    MR_PROCESS_SUPERVISOR,
+    MR_PROCESS_PULLER,
+    MR_PROCESS_PUBLISHER,
+    MR_PROCESS_MATCHER,
+    MR_PROCESS_KIND_COUNT
+};
 const char *mr_process_kind_name(enum mr_process_kind kind); /* "supervisor", ... */
 
-/* The life of a process as its cell shows it. Written by the process itself, but for DEAD, BACKOFF and
- * GIVEN_UP, which the supervisor writes while nobody lives in the cell. */
-enum mr_process_state { MR_STATE_EMPTY, MR_STATE_STARTING, MR_STATE_READY, MR_STATE_DRAINED,
-                        MR_STATE_STOPPING, MR_STATE_DEAD, MR_STATE_BACKOFF, MR_STATE_GIVEN_UP,
-                        MR_STATE_COUNT };
+/* The life of a process as its cell shows it. Written by the process itself, but for DEAD, BACKOFF
+ * and GIVEN_UP, which the supervisor writes while nobody lives in the cell. */
+enum mr_process_state {
+    MR_STATE_EMPTY,
+    MR_STATE_STARTING,
+    MR_STATE_READY,
+    MR_STATE_DRAINED,
+    MR_STATE_STOPPING,
+    MR_STATE_DEAD,
+    MR_STATE_BACKOFF,
+    MR_STATE_GIVEN_UP,
+    MR_STATE_COUNT
+};
 const char *mr_process_state_name(enum mr_process_state state);
 
 /* What the supervisor wants of all. */
 enum mr_directive {
     MR_DIRECTIVE_RUN,     /* read the source, feed, match, deliver */
     MR_DIRECTIVE_QUIESCE, /* the puller stops feeding at a batch's end and says so (feed_paused) */
-    MR_DIRECTIVE_DRAIN,   /* the puller stops reading the source, feeds what the log holds, then DRAINED */
+    MR_DIRECTIVE_DRAIN,   /* the puller stops reading the source, feeds what the log holds, then
+                             DRAINED */
 };
 
 enum mr_counter {
@@ -62,12 +76,14 @@ struct mr_cell_shm {
     _Atomic uint64_t started_ns;                /* supervisor; monotonic */
     _Atomic uint64_t restarts;                  /* supervisor */
     _Atomic uint64_t subs_generation;           /* matcher: subscription journal in use */
-    _Atomic uint64_t subs_applied;              /* matcher: records of it applied, stored after the above */
-    _Atomic uint64_t feed_paused;               /* puller: 1 + directive_number it has obeyed; 0 feeding */
-    struct mr_doorbell_shm bell;                /* see doorbell.h */
+    _Atomic uint64_t subs_applied; /* matcher: records of it applied, stored after the above */
+    _Atomic uint64_t feed_paused;  /* puller: 1 + directive_number it has obeyed; 0 feeding */
+    struct mr_doorbell_shm bell;   /* see doorbell.h */
     alignas(128) _Atomic uint64_t counters[MR_COUNTERS_MAX]; /* its process */
-    char text[MR_BOARD_TEXT_MAX];   /* its process: what it does or waits for; may tear, NUL at the end */
-    char panic[MR_BOARD_TEXT_MAX];  /* its process when it aborts; last death's reason by supervisor */
+    char text[MR_BOARD_TEXT_MAX];  /* its process: what it does or waits for; may tear, NUL at the
+                                      end */
+    char panic[MR_BOARD_TEXT_MAX]; /* its process when it aborts; last death's reason by supervisor
+                                    */
     struct mr_histogram_shm histograms[MR_HISTOGRAMS_MAX]; /* its process */
 };
 
@@ -76,21 +92,22 @@ struct mr_board_shm {
     int64_t created_wall_us; /* creator */
     uint32_t cell_count;     /* creator */
     uint32_t cell_bytes;     /* creator; sizeof(struct mr_cell_shm) */
-    uint64_t start_sequence; /* creator: the checkpoint this epoch starts behind; fresh rings are fed from the next */
-    /* Supervisor only. Generation in the high, shard count in the low 32 bits; next is 0 unless a change
-     * is under way. Ring segments of generation g: "e<i>.g<g>", "m<i>.g<g>", "s<i>.g<g>". */
+    uint64_t start_sequence; /* creator: the checkpoint this epoch starts behind; fresh rings are
+                                fed from the next */
+    /* Supervisor only. Generation in the high, shard count in the low 32 bits; next is 0 unless a
+     * change is under way. Ring segments of generation g: "e<i>.g<g>", "m<i>.g<g>", "s<i>.g<g>". */
     alignas(128) _Atomic uint64_t ring_set;
     _Atomic uint64_t ring_set_next;
     _Atomic uint32_t directive;        /* enum mr_directive, stored before the number */
     _Atomic uint64_t directive_number; /* rises with each directive */
-    _Atomic uint64_t checkpoint;       /* durable: every event through this sequence has been released */
-    _Atomic uint32_t log_level;        /* enum mr_log_level, taken over live */
+    _Atomic uint64_t checkpoint; /* durable: every event through this sequence has been released */
+    _Atomic uint32_t log_level;  /* enum mr_log_level, taken over live */
     /* Publisher only. */
     alignas(128) _Atomic uint64_t subs_generation; /* current subscription journal; 0 none yet */
     /* Puller only, once its log is open. */
-    alignas(128) _Atomic uint64_t log_id;       /* identity of the log; 0 not known yet */
-    _Atomic uint64_t log_written;  /* through which sequence other processes can read the log */
-    _Atomic uint64_t log_floor;    /* oldest sequence in it */
+    alignas(128) _Atomic uint64_t log_id; /* identity of the log; 0 not known yet */
+    _Atomic uint64_t log_written; /* through which sequence other processes can read the log */
+    _Atomic uint64_t log_floor;   /* oldest sequence in it */
     struct mr_cell_shm cells[MR_BOARD_CELLS];
 };
 
@@ -122,7 +139,8 @@ struct mr_board {
  * mr_segment_seal(&board->segment). */
 MR_MUST_USE enum mr_rc mr_board_create(struct mr_board *board, const char *instance, uint64_t epoch,
                                        struct mr_err *err);
-/* MR_AGAIN: no such instance, or its board is not sealed; MR_CORRUPT: another layout, both named. */
+/* MR_AGAIN: no such instance, or its board is not sealed; MR_CORRUPT: another layout, both named.
+ */
 MR_MUST_USE enum mr_rc mr_board_attach(struct mr_board *board, const char *instance, bool read_only,
                                        struct mr_err *err);
 void mr_board_detach(struct mr_board *board);
@@ -131,7 +149,8 @@ void mr_board_detach(struct mr_board *board);
 static inline void mr_count(struct mr_cell_shm *cell, enum mr_counter counter, uint64_t n)
 {
     _Atomic uint64_t *c = &cell->counters[counter];
-    atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + n, memory_order_relaxed);
+    atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + n,
+                          memory_order_relaxed);
 }
 static inline void mr_gauge(struct mr_cell_shm *cell, enum mr_counter counter, uint64_t value)
 {
@@ -145,15 +164,19 @@ static inline uint64_t mr_counter_get(const struct mr_cell_shm *cell, enum mr_co
 void mr_cell_say(struct mr_cell_shm *cell, const char *fmt, ...) MR_PRINTF(2, 3);
 
 /* Rows of counters.def. */
-enum { MR_KIND_S = 1 << MR_PROCESS_SUPERVISOR, MR_KIND_P = 1 << MR_PROCESS_PULLER,
-       MR_KIND_B = 1 << MR_PROCESS_PUBLISHER, MR_KIND_M = 1 << MR_PROCESS_MATCHER,
-       MR_KIND_PMB = MR_KIND_P | MR_KIND_M | MR_KIND_B };
+enum {
+    MR_KIND_S = 1 << MR_PROCESS_SUPERVISOR,
+    MR_KIND_P = 1 << MR_PROCESS_PULLER,
+    MR_KIND_B = 1 << MR_PROCESS_PUBLISHER,
+    MR_KIND_M = 1 << MR_PROCESS_MATCHER,
+    MR_KIND_PMB = MR_KIND_P | MR_KIND_M | MR_KIND_B
+};
 enum mr_row_unit { MR_ROW_COUNTER, MR_ROW_GAUGE, MR_ROW_NS, MR_ROW_US };
 struct mr_counter_row {
     const char *name, *help;
-    uint32_t kinds; /* MR_KIND_* bits */
+    uint32_t kinds;        /* MR_KIND_* bits */
     enum mr_row_unit unit; /* histograms: MR_ROW_NS */
 };
-const struct mr_counter_row *mr_counter_rows(void);     /* MR_COUNTER_COUNT rows */
-const struct mr_counter_row *mr_histogram_rows(void);   /* MR_HISTOGRAM_COUNT rows */
+const struct mr_counter_row *mr_counter_rows(void);   /* MR_COUNTER_COUNT rows */
+const struct mr_counter_row *mr_histogram_rows(void); /* MR_HISTOGRAM_COUNT rows */
 #endif

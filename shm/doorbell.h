@@ -33,7 +33,8 @@ void mr_doorbell_wake(struct mr_doorbell_shm *bell); /* the slow path of mr_door
 static inline void mr_doorbell_ring(struct mr_doorbell_shm *bell)
 {
     if (__builtin_expect(bell && atomic_load_explicit(&bell->state, memory_order_relaxed) ==
-                                     MR_DOORBELL_ASLEEP, 0))
+                                     MR_DOORBELL_ASLEEP,
+                         0))
         mr_doorbell_wake(bell);
 }
 #endif

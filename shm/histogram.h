@@ -31,9 +31,9 @@ static inline void mr_histogram_add_n(struct mr_histogram_shm *h, uint64_t value
                           memory_order_relaxed);
     atomic_store_explicit(&h->count, atomic_load_explicit(&h->count, memory_order_relaxed) + n,
                           memory_order_relaxed);
-    atomic_store_explicit(
-        &h->sum_ns, atomic_load_explicit(&h->sum_ns, memory_order_relaxed) + value_ns * n,
-        memory_order_relaxed);
+    atomic_store_explicit(&h->sum_ns,
+                          atomic_load_explicit(&h->sum_ns, memory_order_relaxed) + value_ns * n,
+                          memory_order_relaxed);
     if (value_ns > atomic_load_explicit(&h->max_ns, memory_order_relaxed))
         atomic_store_explicit(&h->max_ns, value_ns, memory_order_relaxed);
 }

@@ -31,7 +31,7 @@ static_assert(sizeof(struct mr_journal_record_shm) == 8, "the record's head is a
 struct mr_journal {
     struct mr_journal_shm *shm;
     uint8_t *data;
-    uint64_t tail;     /* writer: end of what is appended, visible or not; reader: next to read */
+    uint64_t tail;      /* writer: end of what is appended, visible or not; reader: next to read */
     uint64_t populated; /* writer: through which the pages are known to be there */
     uint64_t count;
     uint64_t generation; /* of the last begin or rewind; 0: neither yet */
@@ -50,19 +50,20 @@ MR_MUST_USE enum mr_rc mr_journal_attach_reader(struct mr_journal *journal, cons
                                                 const char *part, struct mr_err *err);
 void mr_journal_detach(struct mr_journal *journal);
 
-/* Writer: empty it and begin a generation (greater than the last one). Gives the pages back. Only when
- * no reader is in this segment any more. */
+/* Writer: empty it and begin a generation (greater than the last one). Gives the pages back. Only
+ * when no reader is in this segment any more. */
 void mr_journal_begin(struct mr_journal *journal, uint64_t generation);
-/* Writer: append one record, type not 0; not visible before publish. MR_FULL: no room, in the journal
- * or in /dev/shm, compaction is due; MR_USAGE: len is 0 or over MR_JOURNAL_RECORD_MAX. */
+/* Writer: append one record, type not 0; not visible before publish. MR_FULL: no room, in the
+ * journal or in /dev/shm, compaction is due; MR_USAGE: len is 0 or over MR_JOURNAL_RECORD_MAX. */
 MR_MUST_USE enum mr_rc mr_journal_append(struct mr_journal *journal, uint8_t type, const void *data,
                                          uint32_t len);
 void mr_journal_publish(struct mr_journal *journal);
 
-/* Reader: start at the beginning of a generation. MR_AGAIN: the segment holds another generation. */
+/* Reader: start at the beginning of a generation. MR_AGAIN: the segment holds another generation.
+ */
 MR_MUST_USE enum mr_rc mr_journal_rewind(struct mr_journal *journal, uint64_t generation);
-/* Reader: the next record, in place, 8-byte aligned. MR_AGAIN at the end; MR_CLOSED: the generation was replaced under
- * the reader, rewind to the current one; MR_CORRUPT. */
+/* Reader: the next record, in place, 8-byte aligned. MR_AGAIN at the end; MR_CLOSED: the generation
+ * was replaced under the reader, rewind to the current one; MR_CORRUPT. */
 MR_MUST_USE enum mr_rc mr_journal_next(struct mr_journal *journal, uint8_t *type, const void **data,
                                        uint32_t *len);
 #endif

@@ -18,27 +18,27 @@ struct mr_process {
     struct mr_board board;
     struct mr_cell_shm *cell;
     struct mr_config config;
-    int signal_fd; /* SIGTERM and SIGINT arrive here */
-    bool stopping; /* one of them did */
-    uint64_t spin_until_ns;  /* of the idle strategy; 0: do not spin */
-    uint64_t looked_ns;      /* when signals and log level were looked at last */
-    uint32_t log_level;      /* as taken over last */
+    int signal_fd;          /* SIGTERM and SIGINT arrive here */
+    bool stopping;          /* one of them did */
+    uint64_t spin_until_ns; /* of the idle strategy; 0: do not spin */
+    uint64_t looked_ns;     /* when signals and log level were looked at last */
+    uint32_t log_level;     /* as taken over last */
 };
 
 /* Arguments, as the supervisor passes them: --config-fd N --cell N [--shard N --ring-generation N].
- * Registers for membarrier, blocks SIGTERM, SIGINT and SIGPIPE, dies with its parent, sets up the log
- * and the panic hook, writes state STARTING. */
-MR_MUST_USE enum mr_rc mr_process_open(struct mr_process *process, enum mr_process_kind kind, int argc,
-                                       char **argv, struct mr_err *err);
+ * Registers for membarrier, blocks SIGTERM, SIGINT and SIGPIPE, dies with its parent, sets up the
+ * log and the panic hook, writes state STARTING. */
+MR_MUST_USE enum mr_rc mr_process_open(struct mr_process *process, enum mr_process_kind kind,
+                                       int argc, char **argv, struct mr_err *err);
 void mr_process_ready(struct mr_process *process); /* state READY, one log line */
 
 /* Beat; every millisecond also take a signal if there is one and follow the board's log level.
  * False: leave the loop. */
 bool mr_process_running(struct mr_process *process, uint64_t now_ns);
 
-/* After a turn: when it did nothing, spin for config.ring_spin behind the last turn that did something,
- * then sleep on the cell's doorbell, at most timeout_ns and MR_BEAT_NS. look() is called once more
- * between announcing and sleeping: it returns true when there is work after all. */
+/* After a turn: when it did nothing, spin for config.ring_spin behind the last turn that did
+ * something, then sleep on the cell's doorbell, at most timeout_ns and MR_BEAT_NS. look() is called
+ * once more between announcing and sleeping: it returns true when there is work after all. */
 typedef bool mr_process_look(void *context);
 void mr_process_idle(struct mr_process *process, uint64_t done, uint64_t timeout_ns,
                      mr_process_look *look, void *context);

@@ -2,14 +2,15 @@
  * release). Protocol, memory orders and crash proofs: docs/ring.md
  *
  * Records have any length and are contiguous (the data is mapped twice). The producer fills records
- * in place and publishes them in batches; stage 0 reads behind the producer, stage 1 behind stage 0,
- * and room is used again behind the last stage. Positions are bytes since the ring's creation, 64
- * bits, and only grow. Handles are private to one process and to one thread. */
+ * in place and publishes them in batches; stage 0 reads behind the producer, stage 1 behind stage
+ * 0, and room is used again behind the last stage. Positions are bytes since the ring's creation,
+ * 64 bits, and only grow. Handles are private to one process and to one thread. */
 #ifndef MR_SHM_RING_H
 #define MR_SHM_RING_H
 #include <string.h>
 
 #include "shm/doorbell.h"
+#include "shm/ring_copy.h"
 #include "shm/ring_shm.h"
 
 /* One record, read in place; borrowed until the ring's last stage releases it. */
@@ -23,9 +24,9 @@ struct mr_ring_record {
 };
 
 struct mr_ring_options {
-    const char *part; /* the segment's name behind the instance: "e0.g1" */
+    const char *part;  /* the segment's name behind the instance: "e0.g1" */
     uint64_t capacity; /* bytes, power of two, 64 KiB to 1 GiB; to attach: 0 takes the ring's own */
-    uint32_t stage_count; /* 1 or 2; to attach: 0 takes the ring's own */
+    uint32_t stage_count;   /* 1 or 2; to attach: 0 takes the ring's own */
     uint64_t publish_bytes; /* a batch: commit publishes by itself behind so many bytes, and
                              * mr_ring_release_due asks for a release; 0: each record */
 };
@@ -77,8 +78,8 @@ MR_MUST_USE enum mr_rc mr_ring_create(const char *instance, uint64_t epoch,
 MR_MUST_USE enum mr_rc mr_ring_attach_producer(struct mr_ring_producer *ring, const char *instance,
                                                const struct mr_ring_options *options,
                                                uint64_t *note_out, struct mr_err *err);
-/* Attach as the consumer of a stage, at the position that the stage released last. Walks the records
- * between there and the tail to know their count exactly. The data is mapped read-only. */
+/* Attach as the consumer of a stage, at the position that the stage released last. Walks the
+ * records between there and the tail to know their count exactly. The data is mapped read-only. */
 MR_MUST_USE enum mr_rc mr_ring_attach_consumer(struct mr_ring_consumer *ring, const char *instance,
                                                const struct mr_ring_options *options,
                                                uint32_t stage, struct mr_err *err);
@@ -90,13 +91,13 @@ void mr_ring_detach_consumer(struct mr_ring_consumer *ring);
 void mr_ring_producer_bells(struct mr_ring_producer *ring, struct mr_doorbell_shm *consumer_bell);
 void mr_ring_consumer_bells(struct mr_ring_consumer *ring, struct mr_doorbell_shm *peer_bell);
 
-/* Store what is committed with one release store and wake the consumer. note: the producer's own word
- * for this publication, read back after a restart (the last event's sequence; the position through
- * which matching is done). Stores the note alone, and wakes nobody, when nothing is new. */
+/* Store what is committed with one release store and wake the consumer. note: the producer's own
+ * word for this publication, read back after a restart (the last event's sequence; the position
+ * through which matching is done). Stores the note alone, and wakes nobody, when nothing is new. */
 void mr_ring_publish(struct mr_ring_producer *ring, uint64_t note);
 
-/* "Every event of mine up to this one that belongs into this ring is in it", for mergers; also where
- * nothing was written. Publish first. Wakes nobody. */
+/* "Every event of mine up to this one that belongs into this ring is in it", for mergers; also
+ * where nothing was written. Publish first. Wakes nobody. */
 static inline void mr_ring_set_through(struct mr_ring_producer *ring, uint64_t through)
 {
     atomic_store_explicit(&ring->shm->through, through, memory_order_release);
@@ -114,8 +115,8 @@ MR_MUST_USE enum mr_rc mr_ring_claim_slow(struct mr_ring_producer *ring, uint32_
 /* Reserve room for one record, to be filled in place and then committed or aborted.
  *   len  payload bytes, 1 to record_bytes_max
  *   out  set on MR_OK only; 8-byte aligned; borrowed until commit or abort
- * Returns MR_OK; MR_FULL: nothing changed, everything committed so far has been published, try again
- * after the last stage moved; MR_USAGE: len can never fit; MR_CORRUPT: the last stage's
+ * Returns MR_OK; MR_FULL: nothing changed, everything committed so far has been published, try
+ * again after the last stage moved; MR_USAGE: len can never fit; MR_CORRUPT: the last stage's
  * position cannot be.
  * Never blocks, never allocates. */
 MR_MUST_USE static inline enum mr_rc mr_ring_claim(struct mr_ring_producer *ring, uint32_t len,
@@ -124,13 +125,18 @@ MR_MUST_USE static inline enum mr_rc mr_ring_claim(struct mr_ring_producer *ring
     uint64_t need = mr_ring_record_bytes(len);
     MR_ASSERT_SLOW(ring->claimed == 0);
     if (__builtin_expect(ring->tail + need - ring->released > ring->mask + 1 ||
-                             len - 1 >= ring->record_bytes_max, 0)) {
+                             len - 1 >= ring->record_bytes_max,
+                         0)) {
         enum mr_rc rc = mr_ring_claim_slow(ring, len);
         if (rc != MR_OK)
             return rc;
     }
     ring->claimed = len;
-    *out = ring->data + (ring->tail & ring->mask) + sizeof(struct mr_ring_record_shm);
+    uint8_t *at = ring->data + (ring->tail & ring->mask);
+    if (len > MR_RING_PREFETCH_MIN &&
+        (ring->tail & ring->mask) + MR_RING_PREFETCH_WRITE < ring->mask)
+        mr_prefetch_write_range(at + MR_RING_PREFETCH_WRITE, need);
+    *out = at + sizeof(struct mr_ring_record_shm);
     return MR_OK;
 }
 
@@ -157,8 +163,23 @@ static inline void mr_ring_commit(struct mr_ring_producer *ring, uint32_t len, u
         mr_ring_publish(ring, note);
 }
 
-/* The record at position, which must end at or before limit. False: no record can be there. The head
- * is loaded once, so that a peer that writes meanwhile cannot change it between check and use. */
+/* Claim, copy and commit in one, with flags 0: the way in for a record that lies elsewhere already.
+ * Copies in whole lines. Returns as mr_ring_claim. */
+MR_MUST_USE static inline enum mr_rc mr_ring_write(struct mr_ring_producer *ring, const void *data,
+                                                   uint32_t len, uint8_t type, uint64_t note)
+{
+    void *to;
+    enum mr_rc rc = mr_ring_claim(ring, len, &to);
+    if (__builtin_expect(rc != MR_OK, 0))
+        return rc;
+    mr_copy_record(to, data, len);
+    mr_ring_commit(ring, len, type, 0, note);
+    return MR_OK;
+}
+
+/* The record at position, which must end at or before limit. False: no record can be there. The
+ * head is loaded once, so that a peer that writes meanwhile cannot change it between check and use.
+ */
 static inline bool mr_ring_record_load(const uint8_t *data, uint64_t mask, uint64_t position,
                                        uint64_t limit, struct mr_ring_record *out,
                                        uint16_t *number_out)
@@ -169,9 +190,12 @@ static inline bool mr_ring_record_load(const uint8_t *data, uint64_t mask, uint6
     memcpy(&record, &word, sizeof record);
     uint64_t end = position + mr_ring_record_bytes(record.len);
     *number_out = record.number;
-    *out = (struct mr_ring_record){.data = at + sizeof record, .len = record.len,
-                                   .type = record.type, .flags = record.flags,
-                                   .position = position, .end = end};
+    *out = (struct mr_ring_record){.data = at + sizeof record,
+                                   .len = record.len,
+                                   .type = record.type,
+                                   .flags = record.flags,
+                                   .position = position,
+                                   .end = end};
     return end <= limit && record.type != 0 && record.len != 0;
 }
 
@@ -179,9 +203,9 @@ static inline bool mr_ring_record_load(const uint8_t *data, uint64_t mask, uint6
  * when it is where it cannot be. */
 MR_MUST_USE enum mr_rc mr_ring_peek_slow(struct mr_ring_consumer *ring);
 
-/* The next record, without consuming it. Returns MR_OK; MR_AGAIN: nothing there; MR_CORRUPT: the bytes
- * there are no record. Never releases: only the caller knows what a release promises, so a consumer
- * that finds nothing more releases what it is done with before it sleeps. */
+/* The next record, without consuming it. Returns MR_OK; MR_AGAIN: nothing there; MR_CORRUPT: the
+ * bytes there are no record. Never releases: only the caller knows what a release promises, so a
+ * consumer that finds nothing more releases what it is done with before it sleeps. */
 MR_MUST_USE static inline enum mr_rc mr_ring_peek(struct mr_ring_consumer *ring,
                                                   struct mr_ring_record *out)
 {
@@ -191,23 +215,27 @@ MR_MUST_USE static inline enum mr_rc mr_ring_peek(struct mr_ring_consumer *ring,
             return rc;
     }
     uint16_t number;
-    bool good = mr_ring_record_load(ring->data, ring->mask, ring->position, ring->limit, out, &number);
+    bool good =
+        mr_ring_record_load(ring->data, ring->mask, ring->position, ring->limit, out, &number);
     if (__builtin_expect(!good || number != (uint16_t)(ring->count + 1), 0))
         return MR_CORRUPT;
+    if (out->len > MR_RING_PREFETCH_MIN && out->end + MR_RING_PREFETCH_READ <= ring->limit)
+        mr_prefetch_read_range((const uint8_t *)out->data + MR_RING_PREFETCH_READ, out->len);
     return MR_OK;
 }
 
 /* Consume the record that peek showed. Its bytes stay valid until this stage releases them. */
-static inline void mr_ring_advance(struct mr_ring_consumer *ring, const struct mr_ring_record *record)
+static inline void mr_ring_advance(struct mr_ring_consumer *ring,
+                                   const struct mr_ring_record *record)
 {
     MR_ASSERT_SLOW(record->position == ring->position);
     ring->position = record->end;
     ring->count++;
 }
 
-/* Consume everything before position without looking at it, for a stage that knows from elsewhere that
- * a record ends there, at or before the stage in front of it. count: records that end there since the
- * ring's creation. */
+/* Consume everything before position without looking at it, for a stage that knows from elsewhere
+ * that a record ends there, at or before the stage in front of it. count: records that end there
+ * since the ring's creation. */
 static inline void mr_ring_jump(struct mr_ring_consumer *ring, uint64_t position, uint64_t count)
 {
     MR_ASSERT_SLOW(position >= ring->position && (position & 7) == 0);
@@ -218,7 +246,8 @@ static inline void mr_ring_jump(struct mr_ring_consumer *ring, uint64_t position
 }
 
 /* Release everything consumed up to position (a record's end, at most the consumer's own position),
- * then store note, and wake the peer. Positions never move back: a smaller one changes only the note. */
+ * then store note, and wake the peer. Positions never move back: a smaller one changes only the
+ * note. */
 void mr_ring_release(struct mr_ring_consumer *ring, uint64_t position, uint64_t note);
 
 /* Bytes consumed and not yet released. */
@@ -233,14 +262,14 @@ static inline bool mr_ring_release_due(const struct mr_ring_consumer *ring)
     return mr_ring_unreleased(ring) > ring->publish_bytes;
 }
 
-/* Read one record in place at a position between this stage's released and the stage before it, as it
- * is now. MR_CORRUPT when no record can be there. */
+/* Read one record in place at a position between this stage's released and the stage before it, as
+ * it is now. MR_CORRUPT when no record can be there. */
 MR_MUST_USE enum mr_rc mr_ring_at(const struct mr_ring_consumer *ring, uint64_t position,
                                   struct mr_ring_record *out);
 
 /* Start reading somewhere else (a matcher that restarts behind its last match record): skips whole
- * records up to position; one that is already behind changes nothing. MR_CORRUPT when position is no
- * record boundary or not published yet. */
+ * records up to position; one that is already behind changes nothing. MR_CORRUPT when position is
+ * no record boundary or not published yet. */
 MR_MUST_USE enum mr_rc mr_ring_skip_to(struct mr_ring_consumer *ring, uint64_t position);
 
 /* What mergers and inspectors look at. All acquire loads. */
@@ -253,9 +282,10 @@ void mr_ring_last_commit(const struct mr_ring_shm *shm, uint64_t *note, uint64_t
 /* Map read-only for inspection; segment->head is the struct mr_ring_shm. */
 MR_MUST_USE enum mr_rc mr_ring_inspect(struct mr_segment *segment, const char *instance,
                                        const char *part, struct mr_err *err);
-/* Copy the record at position, and at most size bytes of its payload, into buffer; out->data is buffer.
- * Works while the others run: MR_AGAIN when position is the tail, or has been released and may have
- * been overwritten during the copy; MR_CORRUPT when no record can be there. Mapped twice only. */
+/* Copy the record at position, and at most size bytes of its payload, into buffer; out->data is
+ * buffer. Works while the others run: MR_AGAIN when position is the tail, or has been released and
+ * may have been overwritten during the copy; MR_CORRUPT when no record can be there. Mapped twice
+ * only. */
 MR_MUST_USE enum mr_rc mr_ring_copy(const struct mr_ring_shm *shm, uint64_t position, void *buffer,
                                     uint32_t size, struct mr_ring_record *out);
 #endif

@@ -5,8 +5,9 @@
 
 enum { MR_RING_STAGES_MAX = 2 };
 
-/* What a producer that restarts needs to know about the last publication. Two slots in turn: the one
- * whose tail equals the ring's tail is the valid one, so a crash between the stores is harmless. */
+/* What a producer that restarts needs to know about the last publication. Two slots in turn: the
+ * one whose tail equals the ring's tail is the valid one, so a crash between the stores is
+ * harmless. */
 struct mr_ring_commit_shm {
     _Atomic uint64_t tail;  /* the tail that this slot belongs to */
     _Atomic uint64_t note;  /* the producer's own word: see mr_ring_publish */
@@ -23,12 +24,12 @@ struct mr_ring_stage_shm {
 
 struct mr_ring_shm {
     struct mr_segment_shm head;
-    uint64_t capacity;         /* creator; bytes, a power of two */
-    uint32_t stage_count;      /* creator; 1 or 2 */
-    uint32_t record_bytes_max; /* creator; payload of one record */
-    char name[32];             /* creator; "e0", "m0", "s0" */
+    uint64_t capacity;                  /* creator; bytes, a power of two */
+    uint32_t stage_count;               /* creator; 1 or 2 */
+    uint32_t record_bytes_max;          /* creator; payload of one record */
+    char name[32];                      /* creator; "e0", "m0", "s0" */
     alignas(128) _Atomic uint64_t tail; /* producer only, release; bytes ever published */
-    _Atomic uint64_t through;           /* producer only, release, after tail: see mr_ring_through */
+    _Atomic uint64_t through; /* producer only, release, after tail: see mr_ring_through */
     struct mr_ring_commit_shm commit[2]; /* producer only, before tail */
     _Atomic uint64_t payload_bytes;      /* producer only; payload ever published, for inspectors */
     _Atomic uint64_t stalls;             /* producer only; claims refused for want of room */

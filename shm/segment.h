@@ -1,6 +1,7 @@
 /* shm/segment.h: named shared-memory segments, /dev/shm/millrace.<instance>.<part>, mode 0600.
  * The supervisor creates and removes them; everyone else attaches. Every segment starts with a
- * struct mr_segment_shm, whose version is stored last: a segment that is not complete is refused. */
+ * struct mr_segment_shm, whose version is stored last: a segment that is not complete is refused.
+ */
 #ifndef MR_SHM_SEGMENT_H
 #define MR_SHM_SEGMENT_H
 #include <assert.h>
@@ -12,10 +13,10 @@
 
 #include "common/err.h"
 
-#define MR_SEGMENT_MAGIC   UINT32_C(0x4d524d31) /* "MRM1" */
-#define MR_LAYOUT_VERSION  UINT32_C(1)          /* of every mapped struct; raise on any change */
-#define MR_SEGMENT_DATA    4096u                /* where ring and journal bytes begin */
-#define MR_INSTANCE_MAX    32u                  /* bytes of an instance's name with its NUL */
+#define MR_SEGMENT_MAGIC    UINT32_C(0x4d524d31) /* "MRM1" */
+#define MR_LAYOUT_VERSION   UINT32_C(1)          /* of every mapped struct; raise on any change */
+#define MR_SEGMENT_DATA     4096u                /* where ring and journal bytes begin */
+#define MR_INSTANCE_MAX     32u                  /* bytes of an instance's name with its NUL */
 #define MR_SEGMENT_NAME_MAX 96u
 
 enum mr_segment_kind { MR_SEGMENT_BOARD = 1, MR_SEGMENT_RING, MR_SEGMENT_JOURNAL };
@@ -48,9 +49,9 @@ enum mr_segment_map { MR_MAP_ONCE, MR_MAP_TWICE };
 void mr_segment_name(char out[MR_SEGMENT_NAME_MAX], const char *instance, const char *part);
 MR_MUST_USE enum mr_rc mr_segment_check_instance(const char *instance, struct mr_err *err);
 
-/* Create (replacing a leftover of the same name), size, map read-write and zero. The caller fills its
- * own part and then calls mr_segment_seal, which makes the segment attachable.
- *   size  bytes of the file, a multiple of 4096, MR_SEGMENT_DATA included. */
+/* Create (replacing a leftover of the same name), size, map read-write and zero. The caller fills
+ * its own part and then calls mr_segment_seal, which makes the segment attachable. size  bytes of
+ * the file, a multiple of 4096, MR_SEGMENT_DATA included. */
 MR_MUST_USE enum mr_rc mr_segment_create(struct mr_segment *segment, const char *instance,
                                          const char *part, enum mr_segment_kind kind, uint64_t size,
                                          uint64_t epoch, enum mr_segment_map map,
@@ -61,8 +62,9 @@ void mr_segment_seal(struct mr_segment *segment);
  * with the file, naming both; MR_AGAIN when it does not exist or is not sealed yet.
  * read_only maps PROT_READ: inspectors cannot disturb a live instance. */
 MR_MUST_USE enum mr_rc mr_segment_attach(struct mr_segment *segment, const char *instance,
-                                         const char *part, enum mr_segment_kind kind, bool read_only,
-                                         enum mr_segment_map map, struct mr_err *err);
+                                         const char *part, enum mr_segment_kind kind,
+                                         bool read_only, enum mr_segment_map map,
+                                         struct mr_err *err);
 void mr_segment_detach(struct mr_segment *segment);
 
 /* Remove the name; mappings live on. Missing is not an error. */

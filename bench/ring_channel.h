@@ -1,0 +1,82 @@
+/* bench/ring_channel.h: what bench/ring_bench.c asks of every channel that it compares, ours and
+ * the peers'. Loops over records are inside the channel, so that no call is paid for a record. */
+#ifndef MR_BENCH_RING_CHANNEL_H
+#define MR_BENCH_RING_CHANNEL_H
+#include <stdint.h>
+#include <string.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { BENCH_SOURCES = 32, BENCH_RING_BYTES = 1 << 20, BENCH_SLOTS = 1024 };
+
+/* One side's share of a run. */
+struct bench_job {
+    uint32_t len;      /* payload bytes of a record: 64 or 600 */
+    uint64_t count;    /* records, or pings */
+    uint8_t *sources;  /* producer: BENCH_SOURCES records, one behind the other */
+    uint32_t *samples; /* ping: count round trips in ns */
+    uint64_t errors;   /* consumer: records that were not the expected one */
+};
+
+struct bench_channel {
+    const char *name;
+    const char *how; /* "2 processes" or "2 threads" */
+    int threads;     /* 1: lives in one process's heap */
+    int sleeps;      /* 1: a side may be off its core without being disturbed */
+    /* Before the peer is started. pings: two queues, there and back. */
+    void *(*create)(uint32_t len, int pings);
+    void (*destroy)(void *state);
+    void (*produce)(void *state, struct bench_job *job);
+    void (*consume)(void *state, struct bench_job *job);
+    void (*ping)(void *state, struct bench_job *job); /* NULL: not measured */
+    void (*pong)(void *state, struct bench_job *job);
+};
+
+const struct bench_channel *bench_peers(uint32_t *count);
+
+uint64_t bench_now_ns(void);
+
+/* The next record to send: one of few, so that they stay in L1, stamped with its number. */
+static inline const uint8_t *bench_source(struct bench_job *job, uint64_t number)
+{
+    uint8_t *source = job->sources + (number % BENCH_SOURCES) * job->len;
+    memcpy(source, &number, sizeof number);
+    return source;
+}
+
+/* What a consumer does with a record: check its number, load eight bytes of each line and the last.
+ */
+static inline void bench_look(struct bench_job *job, const uint8_t *data, uint32_t len,
+                              uint64_t number)
+{
+    uint64_t word, sum = 0;
+    for (uint32_t i = 8; i + 8 <= len; i += 64) {
+        memcpy(&word, data + i, sizeof word);
+        sum += word;
+    }
+    memcpy(&word, data + len - 8, sizeof word);
+    sum += word;
+    __asm__ volatile("" : : "r"(sum));
+    memcpy(&word, data, sizeof word);
+    job->errors += word != number;
+}
+
+/* The round trip that ends now. One clock read each: the end of one is the start of the next. */
+static inline void bench_sample(struct bench_job *job, uint64_t number, uint64_t *last_ns)
+{
+    uint64_t now_ns = bench_now_ns();
+    job->samples[number - 1] = (uint32_t)(now_ns - *last_ns);
+    *last_ns = now_ns;
+}
+
+static inline void bench_pause(void)
+{
+    __builtin_ia32_pause();
+}
+
+#ifdef __cplusplus
+}
+#endif
+#endif
