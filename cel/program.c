@@ -249,7 +249,7 @@ static bool holds(const struct mr_program *program, uint32_t index, const struct
     struct mr_predicate predicate;
     struct mr_list list = {.item = list_item, .program = program, .index = index};
     mr_program_predicate(program, index, &predicate);
-    return mr_value_holds(value, &predicate, &list);
+    return mr_value_holds(value, predicate.op, &predicate.value, &list);
 }
 
 bool mr_predicate_holds(const struct mr_program *program, uint32_t index,

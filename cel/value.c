@@ -314,14 +314,13 @@ static bool in_list(const struct mr_value *value, const struct mr_const *constan
     return false;
 }
 
-bool mr_value_holds(const struct mr_value *value, const struct mr_predicate *predicate,
-                    const struct mr_list *list)
+bool mr_value_holds(const struct mr_value *value, enum mr_predicate_op op,
+                    const struct mr_const *constant, const struct mr_list *list)
 {
-    const struct mr_const *constant = &predicate->value;
     int order;
     if (value->kind == MR_VALUE_MISSING)
         return false;
-    switch (predicate->op) {
+    switch (op) {
     case MR_PRED_EQ:
         return equal(value, constant, list);
     case MR_PRED_NE:

@@ -33,13 +33,14 @@ struct mr_value mr_value_from_id(struct mr_str id);
 
 /* Order of a value and a scalar constant: -1, 0 or 1. False: they have none (other types, NaN). */
 bool mr_value_compare(const struct mr_value *value, const struct mr_const *constant, int *order);
-/* Where the items of a predicate's list constant are, when they are not at value.list.items. */
+
+/* Where the items of a list constant are, when they are not at list.items. */
 struct mr_list {
     void (*item)(const struct mr_list *list, uint32_t item, struct mr_const *out);
     const struct mr_program *program;
     uint32_t index;
 };
-/* A predicate against the value at its path. list: NULL when the items are in memory. */
-bool mr_value_holds(const struct mr_value *value, const struct mr_predicate *predicate,
-                    const struct mr_list *list);
+/* "value op constant". list: NULL when the items are in memory. */
+bool mr_value_holds(const struct mr_value *value, enum mr_predicate_op op,
+                    const struct mr_const *constant, const struct mr_list *list);
 #endif

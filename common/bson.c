@@ -112,6 +112,19 @@ static size_t own_size(uint8_t type, const uint8_t *at, const uint8_t *end)
     }
 }
 
+int64_t mr_bson_value_size(uint8_t type, const uint8_t *at, const uint8_t *end)
+{
+    if (type < TYPE_TABLE && fixed_size[type] != SIZE_OWN) {
+        if (fixed_size[type] > end - at || (type == MR_BSON_BOOL && *at > 1))
+            return -1;
+        return fixed_size[type];
+    }
+    if (type == MR_BSON_MINKEY || type == MR_BSON_MAXKEY)
+        return 0;
+    size_t len = own_size(type, at, end);
+    return len != 0 ? (int64_t)len : -1;
+}
+
 enum mr_rc mr_bson_iter_init(struct mr_bson_iter *iter, const void *data, size_t len)
 {
     const uint8_t *bytes = data;
@@ -133,18 +146,9 @@ enum mr_rc mr_bson_iter_next(struct mr_bson_iter *iter, struct mr_bson_element *
     if (!key_end)
         return MR_CORRUPT;
     const uint8_t *value = key_end + 1;
-    size_t len;
-    if (type < TYPE_TABLE && fixed_size[type] != SIZE_OWN) {
-        len = fixed_size[type];
-        if (len > (size_t)(end - value) || (type == MR_BSON_BOOL && *value > 1))
-            return MR_CORRUPT;
-    } else if (type == MR_BSON_MINKEY || type == MR_BSON_MAXKEY) {
-        len = 0;
-    } else {
-        len = own_size(type, value, end);
-        if (len == 0)
-            return MR_CORRUPT;
-    }
+    int64_t len = mr_bson_value_size(type, value, end);
+    if (len < 0)
+        return MR_CORRUPT;
     out->key = (struct mr_str){(const char *)at, (size_t)(key_end - at)};
     out->value = (struct mr_bson_value){.type = type, .data = value, .len = (uint32_t)len};
     iter->at = value + len;

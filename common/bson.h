@@ -38,6 +38,10 @@ struct mr_bson_iter {
 MR_MUST_USE enum mr_rc mr_bson_iter_init(struct mr_bson_iter *iter, const void *data, size_t len);
 MR_MUST_USE enum mr_rc mr_bson_iter_next(struct mr_bson_iter *iter, struct mr_bson_element *out);
 
+/* Bytes that a value of this type takes at "at", which must end by "end"; -1: damaged or of no known
+ * type. What the iterator uses; for walkers that read keys in their own way. */
+int64_t mr_bson_value_size(uint8_t type, const uint8_t *at, const uint8_t *end);
+
 /* Check a whole document, all levels (at most MR_BSON_DEPTH_MAX), UTF-8 of keys and strings included. */
 MR_MUST_USE enum mr_rc mr_bson_validate(const void *data, size_t len);
 
