@@ -1,0 +1,266 @@
+#include "publisher/catchup.h"
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/clock.h"
+#include "proto/event.h"
+
+enum { DIR_MAX = 4096 };
+/* A batch ends behind so many bytes or so much time, whichever comes first, so that catch-ups take
+ * turns and an unsubscribe or a close is never far away. */
+#define BATCH_BYTES     (256u << 10)
+#define BATCH_BYTES_MAX (1u << 20)
+#define BATCH_NS        (4 * MR_NS_PER_MS)
+#define CLOCK_EVERY     64u /* events between two looks at the clock */
+
+STAILQ_HEAD(catchup_queue, mr_catchup);
+
+struct mr_catchup_worker {
+    char dir[DIR_MAX];
+    struct mr_doorbell_shm *bell;
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t submitted;
+    bool stop;                 /* lock */
+    struct catchup_queue todo; /* lock */
+    struct catchup_queue done; /* lock */
+    _Atomic uint32_t done_count;
+};
+
+enum mr_rc mr_catchup_create(struct mr_catchup **out, struct mr_err *err)
+{
+    struct mr_catchup *catchup = calloc(1, sizeof *catchup);
+    if (!catchup)
+        return mr_fail(err, MR_FATAL, "make a catch-up");
+    mr_backlog_init(&catchup->batch, BATCH_BYTES_MAX);
+    *out = catchup;
+    return MR_OK;
+}
+
+void mr_catchup_destroy(struct mr_catchup **catchup)
+{
+    struct mr_catchup *c = *catchup;
+    for (uint32_t i = 0; i < c->member_count; i++)
+        free(c->members[i].program);
+    free(c->members);
+    if (c->reader)
+        mr_log_reader_close(&c->reader);
+    if (c->engine)
+        mr_engine_destroy(&c->engine);
+    mr_backlog_fini(&c->batch);
+    mr_backlog_fini(&c->pump.hold);
+    free(c->pump.hits);
+    free(c);
+    *catchup = NULL;
+}
+
+enum mr_rc mr_catchup_add(struct mr_catchup *c, uint64_t subscription, const void *program,
+                          uint32_t len, struct mr_err *err)
+{
+    MR_ASSERT(!c->engine);
+    if (c->member_count == c->member_max) {
+        uint32_t max = c->member_max ? c->member_max * 2 : 16;
+        struct mr_catchup_member *members = realloc(c->members, max * sizeof *members);
+        if (!members)
+            return mr_fail(err, MR_FATAL, "add to a catch-up");
+        c->members = members;
+        c->member_max = max;
+    }
+    void *copy = malloc(len);
+    if (!copy)
+        return mr_fail(err, MR_FATAL, "add to a catch-up");
+    memcpy(copy, program, len);
+    c->members[c->member_count++] = (struct mr_catchup_member){
+        .subscription = subscription, .program = copy, .program_len = len};
+    return MR_OK;
+}
+
+/* Build the engine, once; the programs are in it then. */
+static enum mr_rc prepare(struct mr_catchup *c)
+{
+    if (c->engine)
+        return MR_OK;
+    enum mr_rc rc = mr_engine_create(&c->engine, &c->err);
+    for (uint32_t i = 0; rc == MR_OK && i < c->member_count; i++) {
+        struct mr_catchup_member *member = &c->members[i];
+        rc = mr_engine_add(c->engine, member->subscription, member->program, member->program_len);
+        if (rc != MR_OK)
+            rc = mr_reject(&c->err, rc, "add a subscription to the catch-up: %s", mr_rc_name(rc));
+        free(member->program);
+        member->program = NULL;
+    }
+    return rc;
+}
+
+static enum mr_rc position(struct mr_catchup *c, const char *dir)
+{
+    if (!c->reader) {
+        enum mr_rc rc = mr_log_reader_open(&c->reader, dir, &c->err);
+        if (rc != MR_OK)
+            return rc;
+        c->batch_through = c->from;
+        c->seek = true;
+    }
+    if (!c->seek)
+        return MR_OK;
+    uint64_t floor;
+    enum mr_rc rc = mr_log_seek(c->reader, c->batch_through, &floor, &c->err);
+    c->seek = rc != MR_OK;
+    return rc;
+}
+
+/* Match one record and keep it when it concerns somebody. MR_FULL: it did not fit, the batch ends
+ * in front of it. */
+static enum mr_rc take(struct mr_catchup *c, const struct mr_log_record *record)
+{
+    struct mr_event event;
+    if (mr_event_decode(record->data, record->len, &event) != MR_OK)
+        return mr_reject(&c->err, MR_CORRUPT, "read the log: record %" PRIu64 " is no event",
+                         record->sequence);
+    struct mr_engine_event view = {.database = event.database,
+                                   .collection = event.collection,
+                                   .document_id = event.document_id,
+                                   .document = event.document,
+                                   .everyone = event.head.op == MR_OP_TRUNCATE ||
+                                               event.head.op == MR_OP_GAP};
+    const uint64_t *ids;
+    uint32_t count = mr_engine_match(c->engine, &view, &ids);
+    if (count == 0)
+        return MR_OK;
+    enum mr_rc rc =
+        mr_backlog_push(&c->batch, &(struct mr_backlog_entry){.sequence = record->sequence,
+                                                              .ids = ids,
+                                                              .id_count = count,
+                                                              .event = record->data,
+                                                              .event_len = record->len});
+    if (rc == MR_FULL && c->batch.count == 0)
+        return mr_reject(&c->err, MR_FATAL, "catch up: out of memory");
+    return rc;
+}
+
+static enum mr_rc read_batch(struct mr_catchup *c)
+{
+    uint64_t until_ns = mr_clock_ns() + BATCH_NS;
+    while (c->batch.len < BATCH_BYTES) {
+        struct mr_log_record record;
+        enum mr_rc rc = mr_log_next(c->reader, &record, &c->err);
+        if (rc == MR_OK)
+            rc = take(c, &record);
+        if (rc == MR_FULL) {
+            c->seek = true;
+            return MR_OK;
+        }
+        if (rc != MR_OK)
+            return rc;
+        c->batch_through = record.sequence;
+        c->batch_read++;
+        if (c->batch_read % CLOCK_EVERY == 0 && mr_clock_ns() >= until_ns)
+            return MR_OK;
+    }
+    return MR_OK;
+}
+
+static void step(struct mr_catchup *c, const char *dir)
+{
+    c->batch_read = 0;
+    enum mr_rc rc = prepare(c);
+    if (rc == MR_OK)
+        rc = position(c, dir);
+    if (rc == MR_OK)
+        rc = read_batch(c);
+    if (rc == MR_OK)
+        c->outcome = MR_CATCHUP_MORE;
+    else
+        c->outcome = rc == MR_AGAIN ? MR_CATCHUP_END : MR_CATCHUP_LOST;
+    if (!c->reader)
+        c->batch_through = c->from;
+}
+
+static void *run(void *context)
+{
+    struct mr_catchup_worker *worker = context;
+    pthread_mutex_lock(&worker->lock);
+    while (!worker->stop) {
+        struct mr_catchup *c = STAILQ_FIRST(&worker->todo);
+        if (!c) {
+            pthread_cond_wait(&worker->submitted, &worker->lock);
+            continue;
+        }
+        STAILQ_REMOVE_HEAD(&worker->todo, queue);
+        pthread_mutex_unlock(&worker->lock);
+        step(c, worker->dir);
+        pthread_mutex_lock(&worker->lock);
+        STAILQ_INSERT_TAIL(&worker->done, c, queue);
+        atomic_fetch_add_explicit(&worker->done_count, 1, memory_order_release);
+        mr_doorbell_ring(worker->bell);
+    }
+    pthread_mutex_unlock(&worker->lock);
+    return NULL;
+}
+
+enum mr_rc mr_catchup_worker_create(struct mr_catchup_worker **out, const char *dir,
+                                    struct mr_doorbell_shm *bell, struct mr_err *err)
+{
+    struct mr_catchup_worker *worker = calloc(1, sizeof *worker);
+    if (!worker)
+        return mr_fail(err, MR_FATAL, "make the catch-up thread");
+    worker->bell = bell;
+    STAILQ_INIT(&worker->todo);
+    STAILQ_INIT(&worker->done);
+    pthread_mutex_init(&worker->lock, NULL);
+    pthread_cond_init(&worker->submitted, NULL);
+    int len = snprintf(worker->dir, sizeof worker->dir, "%s", dir);
+    MR_ASSERT(len > 0 && (size_t)len < sizeof worker->dir);
+    int error = pthread_create(&worker->thread, NULL, run, worker);
+    if (error != 0) {
+        free(worker);
+        return mr_reject(err, MR_FATAL, "start the catch-up thread: %s", strerror(error));
+    }
+    *out = worker;
+    return MR_OK;
+}
+
+void mr_catchup_worker_destroy(struct mr_catchup_worker **worker)
+{
+    struct mr_catchup_worker *w = *worker;
+    pthread_mutex_lock(&w->lock);
+    w->stop = true;
+    pthread_cond_signal(&w->submitted);
+    pthread_mutex_unlock(&w->lock);
+    pthread_join(w->thread, NULL);
+    pthread_cond_destroy(&w->submitted);
+    pthread_mutex_destroy(&w->lock);
+    free(w);
+    *worker = NULL;
+}
+
+void mr_catchup_submit(struct mr_catchup_worker *worker, struct mr_catchup *catchup)
+{
+    MR_ASSERT(catchup->batch.count == 0);
+    pthread_mutex_lock(&worker->lock);
+    STAILQ_INSERT_TAIL(&worker->todo, catchup, queue);
+    pthread_cond_signal(&worker->submitted);
+    pthread_mutex_unlock(&worker->lock);
+}
+
+bool mr_catchup_waiting(struct mr_catchup_worker *worker)
+{
+    return atomic_load_explicit(&worker->done_count, memory_order_acquire) > 0;
+}
+
+struct mr_catchup *mr_catchup_collect(struct mr_catchup_worker *worker)
+{
+    if (!mr_catchup_waiting(worker))
+        return NULL;
+    pthread_mutex_lock(&worker->lock);
+    struct mr_catchup *c = STAILQ_FIRST(&worker->done);
+    if (c) {
+        STAILQ_REMOVE_HEAD(&worker->done, queue);
+        atomic_fetch_sub_explicit(&worker->done_count, 1, memory_order_relaxed);
+    }
+    pthread_mutex_unlock(&worker->lock);
+    return c;
+}

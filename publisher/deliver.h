@@ -1,0 +1,32 @@
+/* publisher/deliver.h: one event to everyone whom it concerns: gathered by gateway, encoded once,
+ * handed to the sink with each gateway's subscriptions in the order of their registration. One
+ * thread. */
+#ifndef MR_PUBLISHER_DELIVER_H
+#define MR_PUBLISHER_DELIVER_H
+#include "publisher/subscriptions.h"
+
+struct mr_deliverer {
+    struct mr_sink *sink;
+    struct mr_cell_shm *cell;
+    uint64_t log_id;
+    struct mr_gateway **touched; /* that have hits */
+    uint32_t touched_count, touched_max;
+    struct mr_str *ids; /* of one delivery */
+    uint32_t id_max;
+    bool queued; /* something was handed to the sink since this was cleared: flush is due */
+};
+
+void mr_deliverer_fini(struct mr_deliverer *deliverer);
+
+/* One more subscription of the event that is being gathered. MR_FATAL: out of memory. */
+MR_MUST_USE enum mr_rc mr_deliverer_add(struct mr_deliverer *deliverer,
+                                        struct mr_subscription *subscription, struct mr_err *err);
+/* Deliver the event to what was gathered, and begin anew. Does nothing when nothing was. */
+MR_MUST_USE enum mr_rc mr_deliverer_send(struct mr_deliverer *deliverer,
+                                         const struct mr_event *event, struct mr_err *err);
+/* Answer a subscribe request; progress is the sequence of the marker. */
+void mr_deliverer_confirm(struct mr_deliverer *deliverer,
+                          const struct mr_subscription *subscription, uint64_t progress);
+void mr_deliverer_refuse(struct mr_deliverer *deliverer, mr_gateway_id gateway,
+                         struct mr_str client_id, const char *why);
+#endif

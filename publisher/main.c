@@ -1,0 +1,22 @@
+#include "common/clock.h"
+#include "publisher/pump.h"
+
+int main(int argc, char **argv)
+{
+    struct mr_process process;
+    struct mr_pump *pump = NULL;
+    struct mr_err err = {0};
+    enum mr_rc rc = mr_process_open(&process, MR_PROCESS_PUBLISHER, argc, argv, &err);
+    if (rc == MR_OK)
+        rc = mr_pump_open(&pump, &process, &mr_sink_grpc, &err);
+    uint64_t now_ns = mr_clock_ns();
+    while (rc == MR_OK && mr_process_running(&process, now_ns)) {
+        uint64_t done = 0;
+        rc = mr_pump_turn(pump, now_ns, &done, &err);
+        if (rc == MR_OK)
+            mr_process_idle(&process, done, mr_pump_timeout_ns(pump), mr_pump_look, pump);
+        now_ns = mr_clock_ns();
+    }
+    mr_pump_close(&pump);
+    return mr_process_close(&process, rc, &err);
+}

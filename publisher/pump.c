@@ -1,0 +1,382 @@
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "publisher/pump_state.h"
+
+/* Match records merged in one turn: then room is given back, and requests get their turn. */
+enum { TURN_RECORDS = 1024, PATH_BYTES = 4096 };
+/* How long the sink may go on sending when the process ends. */
+#define CLOSE_NS (5 * MR_NS_PER_S)
+/* While something is awaited that nobody rings for. */
+#define SOON_NS MR_NS_PER_MS
+
+enum mr_rc mr_pump_open(struct mr_pump **out, struct mr_process *process,
+                        const struct mr_sink_ops *sink, struct mr_err *err)
+{
+    struct mr_pump *pump = calloc(1, sizeof *pump);
+    if (!pump)
+        return mr_fail(err, MR_FATAL, "make the pump");
+    pump->process = process;
+    pump->board = process->board.shm;
+    pump->cell = process->cell;
+    pump->config = &process->config;
+    pump->current = &pump->sets[0];
+    pump->next = &pump->sets[1];
+    TAILQ_INIT(&pump->announced);
+    TAILQ_INIT(&pump->waiting);
+    TAILQ_INIT(&pump->table.gateways);
+    enum mr_rc rc = sink->open(&pump->sink, pump->config, pump->cell, err);
+    if (rc != MR_OK) {
+        free(pump);
+        return rc;
+    }
+    MR_ASSERT(pump->sink->ops == sink);
+    sink->serving(pump->sink, false);
+    pump->deliverer = (struct mr_deliverer){.sink = pump->sink, .cell = pump->cell};
+    *out = pump;
+    return MR_OK;
+}
+
+/* MR_AGAIN is what is not there yet: the supervisor makes it. */
+static enum mr_rc attach(struct mr_pump *pump, struct mr_shard_set *set, uint64_t packed,
+                         struct mr_err *err)
+{
+    enum mr_rc rc = mr_shard_set_attach(set, pump->process->instance, pump->board, packed, err);
+    if (rc != MR_OK)
+        return rc;
+    atomic_store_explicit(&pump->cell->rings_attached, set->generation, memory_order_release);
+    mr_log_info("pump", "rings_attached", "generation=%u shards=%u", set->generation,
+                set->shard_count);
+    return MR_OK;
+}
+
+/* Where this epoch, or a predecessor, has come to. */
+static void start_merge(struct mr_pump *pump)
+{
+    uint64_t least = UINT64_MAX;
+    for (uint32_t i = 0; i < pump->current->shard_count; i++)
+        least = pump->current->shards[i].done < least ? pump->current->shards[i].done : least;
+    pump->merged = pump->board->start_sequence > least ? pump->board->start_sequence : least;
+}
+
+/* The supervisor switches only when every old ring is released through its tail. */
+static enum mr_rc switch_rings(struct mr_pump *pump, uint64_t packed, struct mr_err *err)
+{
+    struct mr_shard_set *old = pump->current;
+    if (pump->next->generation != mr_ring_set_generation(packed)) {
+        mr_shard_set_detach(pump->next);
+        enum mr_rc rc = attach(pump, pump->next, packed, err);
+        if (rc != MR_OK)
+            return rc;
+    }
+    pump->current = pump->next;
+    pump->next = old;
+    mr_shard_set_detach(old);
+    pump->announced_changed = true;
+    return MR_OK;
+}
+
+/* Follow the supervisor from ring set to ring set. */
+static enum mr_rc follow_rings(struct mr_pump *pump, uint64_t *done, struct mr_err *err)
+{
+    uint64_t packed = atomic_load_explicit(&pump->board->ring_set, memory_order_acquire);
+    uint64_t next = atomic_load_explicit(&pump->board->ring_set_next, memory_order_acquire);
+    enum mr_rc rc = MR_OK;
+    if (packed != 0 && pump->current->generation == 0) {
+        rc = attach(pump, pump->current, packed, err);
+        if (rc == MR_OK)
+            start_merge(pump);
+        ++*done;
+    } else if (packed != 0 && pump->current->generation != mr_ring_set_generation(packed)) {
+        rc = switch_rings(pump, packed, err);
+        ++*done;
+    }
+    if (rc != MR_OK || pump->current->generation == 0)
+        return rc;
+    if (next == packed || pump->next->generation == mr_ring_set_generation(next))
+        return MR_OK;
+    mr_shard_set_detach(pump->next); /* the change was given up, or another one came */
+    return next != 0 ? attach(pump, pump->next, next, err) : MR_OK;
+}
+
+/* Everything behind the rings, once they are there: journal, table, catch-up thread. */
+static enum mr_rc open_journal(struct mr_pump *pump, struct mr_err *err)
+{
+    enum mr_rc rc = mr_register_open(&pump->reg, pump->process->instance, pump->board, err);
+    if (rc != MR_OK)
+        return rc;
+    pump->reg_open = true;
+    uint64_t generation = pump->reg.generation + 1;
+    rc = mr_subscriptions_init(&pump->table, (uint32_t)(generation << 20), err);
+    if (rc != MR_OK)
+        return rc;
+    char dir[PATH_BYTES];
+    snprintf(dir, sizeof dir, "%s/log", pump->config->instance_data_dir.text);
+    struct mr_resume parts = {.table = &pump->table,
+                              .deliverer = &pump->deliverer,
+                              .cell = pump->cell,
+                              .hold_bytes_max = pump->config->publisher_gateway_queue_size};
+    return mr_resume_init(&pump->resume, &parts, dir, err);
+}
+
+/* Begin a generation: the first one, or a shorter one for a journal that has grown long. */
+static enum mr_rc begin_generation(struct mr_pump *pump, struct mr_err *err)
+{
+    if (!mr_register_may_begin(&pump->reg))
+        return MR_OK;
+    enum mr_rc rc = mr_register_begin(&pump->reg, &pump->table);
+    if (rc != MR_OK)
+        return mr_reject(err, MR_RETRY,
+                         "begin journal generation %" PRIu64 " with %u subscriptions: no room",
+                         pump->reg.generation, pump->table.count);
+    pump->announced_changed = true;
+    mr_log_info("pump", "journal_begun", "generation=%" PRIu64 " subscriptions=%u",
+                pump->reg.generation, pump->table.count);
+    return MR_OK;
+}
+
+static enum mr_rc follow_journal(struct mr_pump *pump, struct mr_err *err)
+{
+    enum mr_rc rc = MR_OK;
+    if (!pump->reg_open)
+        rc = open_journal(pump, err);
+    if (rc == MR_OK && (!pump->reg.current || mr_register_due(&pump->reg)))
+        rc = begin_generation(pump, err);
+    if (rc != MR_OK || !pump->reg.current)
+        return rc;
+    mr_register_publish(&pump->reg);
+    uint64_t count = pump->reg.current->count;
+    (void)mr_shard_set_announce(pump->current, pump->reg.generation, count);
+    (void)mr_shard_set_announce(pump->next, pump->reg.generation, count);
+    if (!pump->ready)
+        mr_process_ready(pump->process);
+    pump->ready = true;
+    return MR_OK;
+}
+
+/* Markers need the log's identity, which the puller tells; answers need shards. */
+static void follow_serving(struct mr_pump *pump)
+{
+    if (pump->serving || !pump->ready)
+        return;
+    uint64_t log_id = atomic_load_explicit(&pump->board->log_id, memory_order_acquire);
+    if (log_id == 0 || !mr_shard_set_in_generation(pump->current, pump->reg.generation))
+        return;
+    pump->deliverer.log_id = log_id;
+    pump->serving = true;
+    pump->sink->ops->serving(pump->sink, true);
+    mr_log_info("pump", "serving", "sink=%s merged=%" PRIu64, pump->sink->ops->name, pump->merged);
+}
+
+/* The event of a match record, in place, checked. */
+static enum mr_rc load_event(const struct mr_shard *shard, const struct mr_match_head *head,
+                             struct mr_ring_record *record, struct mr_event *event,
+                             struct mr_err *err)
+{
+    if (mr_ring_at(&shard->events, head->position, record) == MR_OK && record->end == head->end &&
+        record->type == MR_RECORD_EVENT &&
+        mr_event_decode(record->data, record->len, event) == MR_OK &&
+        event->head.sequence == head->sequence)
+        return MR_OK;
+    return mr_reject(err, MR_CORRUPT, "read %s at position %" PRIu64 ": expected event %" PRIu64,
+                     shard->events.segment.name, head->position, head->sequence);
+}
+
+static enum mr_rc gather(struct mr_pump *pump, uint64_t sequence, uint64_t id, struct mr_err *err)
+{
+    struct mr_subscription *s = mr_subscription_get(&pump->table, id);
+    if (!s || sequence <= s->active_after)
+        return MR_OK;
+    if (s->state == MR_SUB_RESUMING)
+        return mr_resume_match(&pump->resume, s, sequence, err);
+    return mr_deliverer_add(&pump->deliverer, s, err);
+}
+
+static enum mr_rc send_event(struct mr_pump *pump, const struct mr_shard *shard,
+                             const struct mr_match_head *head, struct mr_err *err)
+{
+    if (pump->deliverer.touched_count == 0 && pump->resume.touched_count == 0)
+        return MR_OK;
+    struct mr_ring_record record;
+    struct mr_event event;
+    enum mr_rc rc = load_event(shard, head, &record, &event, err);
+    if (rc != MR_OK)
+        return rc;
+    mr_resume_hold(&pump->resume, head->sequence, record.data, record.len);
+    if (pump->deliverer.touched_count == 0)
+        return MR_OK;
+    rc = mr_deliverer_send(&pump->deliverer, &event, err);
+    uint64_t now_ns = mr_clock_ns();
+    if (event.head.ingest_ns != 0 && event.head.ingest_ns <= now_ns)
+        mr_histogram_add(&pump->cell->histograms[MR_HISTOGRAM_SOURCE_TO_SENT],
+                         now_ns - event.head.ingest_ns);
+    return rc;
+}
+
+/* A matcher that died within an event's records writes the first ones again: ids ascend within an
+ * event, so what was seen is skipped. */
+static enum mr_rc visit(void *context, const struct mr_shard *shard,
+                        const struct mr_match_head *head, const uint64_t *ids, struct mr_err *err)
+{
+    struct mr_pump *pump = context;
+    if (head->sequence != pump->merging_sequence) {
+        pump->merging_sequence = head->sequence;
+        pump->merging_id = 0;
+    }
+    for (uint32_t i = 0; i < head->count; i++) {
+        if (ids[i] < pump->merging_id)
+            continue;
+        pump->merging_id = ids[i] + 1;
+        enum mr_rc rc = gather(pump, head->sequence, ids[i], err);
+        if (rc != MR_OK)
+            return rc;
+    }
+    return (head->flags & MR_MATCH_MORE) != 0 ? MR_OK : send_event(pump, shard, head, err);
+}
+
+static void advance_merged(struct mr_pump *pump, uint64_t merged)
+{
+    MR_ASSERT(merged >= pump->merged);
+    mr_count(pump->cell, MR_COUNTER_EVENTS_MERGED, merged - pump->merged);
+    mr_gauge(pump->cell, MR_COUNTER_MERGED_SEQUENCE, merged);
+    pump->merged = merged;
+}
+
+/* Merge through the frontier, stopping where somebody is to be answered, so that an answer comes
+ * before every delivery behind its marker; then give the room back. */
+static enum mr_rc merge(struct mr_pump *pump, uint64_t now_ns, uint64_t *done, struct mr_err *err)
+{
+    enum mr_rc rc = mr_shard_set_observe(pump->current, err);
+    uint64_t frontier = mr_shard_set_frontier(pump->current), before = pump->merged, limit;
+    struct mr_merge work = {
+        .set = pump->current, .visit = visit, .context = pump, .records_max = TURN_RECORDS};
+    *done += mr_pump_confirm(pump, now_ns);
+    while (rc == MR_OK && (limit = mr_pump_confirm_limit(pump, frontier)) > pump->merged) {
+        uint64_t merged;
+        rc = mr_merge_through(&work, limit, &merged, err);
+        if (rc != MR_OK)
+            return rc;
+        if (merged > pump->merged)
+            advance_merged(pump, merged);
+        *done += mr_pump_confirm(pump, now_ns);
+        if (work.records >= TURN_RECORDS)
+            break;
+    }
+    if (rc != MR_OK)
+        return rc;
+    *done += pump->merged - before;
+    mr_shard_set_release(pump->current, pump->merged, now_ns,
+                         &pump->cell->histograms[MR_HISTOGRAM_SOURCE_TO_MERGED]);
+    return MR_OK;
+}
+
+static enum mr_rc resume(struct mr_pump *pump, uint64_t now_ns, uint64_t *done, struct mr_err *err)
+{
+    struct mr_resume_turn turn = {
+        .now_ns = now_ns,
+        .merged = pump->merged,
+        .log_written = atomic_load_explicit(&pump->board->log_written, memory_order_acquire),
+        .waiting = &pump->waiting};
+    if (TAILQ_EMPTY(&pump->resume.all))
+        return MR_OK;
+    turn.fed_known = mr_shard_set_fed(pump->current, &turn.fed);
+    enum mr_rc rc = mr_resume_work(&pump->resume, &turn, err);
+    *done += turn.done;
+    return rc;
+}
+
+static enum mr_rc work(struct mr_pump *pump, uint64_t now_ns, uint64_t *done, struct mr_err *err)
+{
+    enum mr_rc rc = MR_OK;
+    if (pump->serving)
+        rc = mr_pump_take_requests(pump, now_ns, done, err);
+    if (rc == MR_OK)
+        rc = follow_journal(pump, err);
+    if (rc != MR_OK || !pump->reg.current)
+        return rc;
+    follow_serving(pump);
+    *done += mr_pump_apply(pump);
+    rc = merge(pump, now_ns, done, err);
+    if (rc == MR_OK)
+        rc = resume(pump, now_ns, done, err);
+    return rc;
+}
+
+static void flush(struct mr_pump *pump)
+{
+    if (pump->deliverer.queued)
+        pump->sink->ops->flush(pump->sink);
+    pump->deliverer.queued = false;
+}
+
+enum mr_rc mr_pump_turn(struct mr_pump *pump, uint64_t now_ns, uint64_t *done, struct mr_err *err)
+{
+    struct mr_err missing = {0};
+    enum mr_rc rc = follow_rings(pump, done, &missing);
+    if (rc == MR_OK && pump->current->generation != 0)
+        rc = work(pump, now_ns, done, &missing);
+    flush(pump);
+    if (rc == MR_AGAIN) { /* a segment is not there yet */
+        mr_cell_say(pump->cell, "waiting: %s", missing.text);
+        return MR_OK;
+    }
+    if (rc != MR_OK)
+        *err = missing;
+    return rc;
+}
+
+bool mr_pump_look(void *context)
+{
+    struct mr_pump *pump = context;
+    if (!pump->reg.current)
+        return false;
+    if (pump->serving && !pump->has_request)
+        pump->has_request = pump->sink->ops->poll(pump->sink, &pump->request) == MR_OK;
+    return pump->has_request || mr_shard_set_moved(pump->current, pump->merged) ||
+           mr_catchup_waiting(pump->resume.worker);
+}
+
+uint64_t mr_pump_timeout_ns(const struct mr_pump *pump)
+{
+    bool soon = !pump->serving || pump->resume.waits || !TAILQ_EMPTY(&pump->announced);
+    return soon ? SOON_NS : MR_BEAT_NS;
+}
+
+/* What is matched reaches the sink before it is told to end. */
+static void finish(struct mr_pump *pump)
+{
+    struct mr_err err = {0};
+    uint64_t done = 1;
+    enum mr_rc rc = MR_OK;
+    while (rc == MR_OK && done > 0 && pump->reg.current && pump->current->generation != 0) {
+        done = 0;
+        rc = merge(pump, mr_clock_ns(), &done, &err);
+    }
+    if (rc != MR_OK)
+        mr_log_error("pump", "unfinished", "why=\"%s\"", err.text);
+    flush(pump);
+}
+
+void mr_pump_close(struct mr_pump **out)
+{
+    struct mr_pump *pump = *out;
+    if (!pump)
+        return;
+    pump->sink->ops->serving(pump->sink, false);
+    if (pump->process->stopping)
+        finish(pump);
+    pump->sink->ops->close(pump->sink, mr_clock_ns() + CLOSE_NS);
+    if (pump->reg_open) {
+        mr_resume_fini(&pump->resume);
+        mr_subscriptions_fini(&pump->table);
+    }
+    mr_register_close(&pump->reg);
+    mr_shard_set_detach(pump->current);
+    mr_shard_set_detach(pump->next);
+    mr_deliverer_fini(&pump->deliverer);
+    free(pump);
+    *out = NULL;
+}

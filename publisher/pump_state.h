@@ -1,0 +1,49 @@
+/* publisher/pump_state.h: the parts of a pump, shared by the files that make up its turn. */
+#ifndef MR_PUBLISHER_PUMP_STATE_H
+#define MR_PUBLISHER_PUMP_STATE_H
+#include "publisher/journal.h"
+#include "publisher/merge.h"
+#include "publisher/pump.h"
+#include "publisher/resume.h"
+
+struct mr_pump {
+    struct mr_process *process;
+    struct mr_board_shm *board;
+    struct mr_cell_shm *cell;
+    const struct mr_config *config;
+    struct mr_sink *sink;
+
+    struct mr_shard_set *current; /* one of sets; generation 0: not attached */
+    struct mr_shard_set *next;    /* the other one: a set that is being prepared, or generation 0 */
+    struct mr_shard_set sets[2];
+    bool ready;   /* the supervisor has been told */
+    bool serving; /* health checks have been told */
+
+    struct mr_register reg;
+    bool reg_open;
+    struct mr_subscriptions table;
+    struct mr_deliverer deliverer;
+    struct mr_resume resume;
+
+    struct mr_subscription_list announced; /* not known to every shard yet */
+    struct mr_subscription_list waiting; /* for the merge to reach their active_after, ascending */
+    bool announced_changed;              /* look at them though no matcher has moved */
+    uint64_t applied_seen;
+
+    uint64_t merged; /* every event through this sequence is delivered to whom it concerns */
+    uint64_t merging_sequence, merging_id; /* the id visited last, of this event */
+
+    struct mr_request request; /* polled and not yet handled */
+    bool has_request;
+};
+
+/* requests.c: take what peers ask for; subscriptions go into the journal. */
+MR_MUST_USE enum mr_rc mr_pump_take_requests(struct mr_pump *pump, uint64_t now_ns, uint64_t *done,
+                                             struct mr_err *err);
+/* confirm.c: what all shards have becomes active behind what was fed. */
+uint64_t mr_pump_apply(struct mr_pump *pump);
+/* confirm.c: answer those whose place the merge has reached. */
+uint64_t mr_pump_confirm(struct mr_pump *pump, uint64_t now_ns);
+/* confirm.c: through which sequence the merge may go before somebody is to be answered. */
+uint64_t mr_pump_confirm_limit(const struct mr_pump *pump, uint64_t frontier);
+#endif

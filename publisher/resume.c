@@ -1,0 +1,357 @@
+#include "publisher/resume.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "proto/match.h"
+
+/* Others of the same gateway are waited for so long after the last one, and so long in sum. */
+#define QUIET_NS   (2 * MR_NS_PER_MS)
+#define FORMING_NS (20 * MR_NS_PER_MS)
+/* So near to the head a catch-up begins to hold live matches. */
+#define NEAR_EVENTS 8192u
+/* Deliveries of one catch-up in one turn: live ones go in between. */
+#define TURN_ENTRIES 256u
+/* The gateway's queue keeps room for live deliveries. */
+#define FILL_MAX 0.5
+/* Between two looks at a log that should have more at once. */
+#define AGAIN_NS MR_NS_PER_MS
+
+enum mr_rc mr_resume_init(struct mr_resume *resume, const struct mr_resume *parts,
+                          const char *log_dir, struct mr_err *err)
+{
+    *resume = *parts;
+    TAILQ_INIT(&resume->all);
+    return mr_catchup_worker_create(&resume->worker, log_dir, &parts->cell->bell, err);
+}
+
+static void drop(struct mr_resume *resume, struct mr_catchup *c)
+{
+    TAILQ_REMOVE(&resume->all, c, all);
+    mr_catchup_destroy(&c);
+}
+
+void mr_resume_fini(struct mr_resume *resume)
+{
+    if (!resume->worker)
+        return;
+    mr_catchup_worker_destroy(&resume->worker);
+    while (!TAILQ_EMPTY(&resume->all))
+        drop(resume, TAILQ_FIRST(&resume->all));
+    free(resume->touched);
+}
+
+static struct mr_catchup *find_forming(const struct mr_resume *resume,
+                                       const struct mr_gateway *gateway)
+{
+    struct mr_catchup *c;
+    TAILQ_FOREACH_REVERSE(c, &resume->all, mr_catchup_list, all)
+    if (c->pump.gateway == gateway && c->pump.phase == MR_CATCHUP_FORMING)
+        return c;
+    return NULL;
+}
+
+enum mr_rc mr_resume_join(struct mr_resume *resume, struct mr_subscription *s, uint64_t after,
+                          uint64_t now_ns, struct mr_err *err)
+{
+    MR_ASSERT(s->state == MR_SUB_ANNOUNCED && !s->applied);
+    struct mr_catchup *c = find_forming(resume, s->gateway);
+    if (!c) {
+        enum mr_rc rc = mr_catchup_create(&c, err);
+        if (rc != MR_OK)
+            return rc;
+        c->from = after;
+        c->pump.gateway = s->gateway;
+        c->pump.formed_ns = now_ns;
+        mr_backlog_init(&c->pump.hold, resume->hold_bytes_max);
+        TAILQ_INSERT_TAIL(&resume->all, c, all);
+    }
+    const struct mr_subscribe_head *head = s->record;
+    enum mr_rc rc = mr_catchup_add(c, mr_subscription_id(s), head + 1,
+                                   s->record_len - (uint32_t)sizeof *head, err);
+    if (rc != MR_OK)
+        return rc;
+    c->from = after < c->from ? after : c->from;
+    c->pump.joined_ns = now_ns;
+    c->pump.live_count++;
+    c->pump.unapplied++;
+    s->state = MR_SUB_RESUMING;
+    s->active_after = after;
+    s->catchup = c;
+    mr_count(resume->cell, MR_COUNTER_RESUMES, 1);
+    return MR_OK;
+}
+
+void mr_resume_applied(struct mr_subscription *s, uint64_t shards_after)
+{
+    MR_ASSERT(s->state == MR_SUB_RESUMING && !s->applied && s->catchup->pump.unapplied > 0);
+    struct mr_catchup_pump *pump = &s->catchup->pump;
+    s->applied = true;
+    pump->unapplied--;
+    if (shards_after > pump->shards_after)
+        pump->shards_after = shards_after;
+}
+
+void mr_resume_leave(struct mr_subscription *s)
+{
+    MR_ASSERT(s->state == MR_SUB_RESUMING && s->catchup->pump.live_count > 0);
+    struct mr_catchup_pump *pump = &s->catchup->pump;
+    pump->live_count--;
+    if (!s->applied)
+        pump->unapplied--;
+    s->catchup = NULL;
+}
+
+void mr_resume_close_gateway(struct mr_resume *resume, const struct mr_gateway *gateway)
+{
+    struct mr_catchup *c;
+    TAILQ_FOREACH(c, &resume->all, all)
+    if (c->pump.gateway == gateway)
+        c->pump.gateway = NULL;
+}
+
+static void *grown(void *items, uint32_t *max, size_t item_bytes)
+{
+    uint32_t bigger = *max ? *max * 2 : 16;
+    void *out = realloc(items, bigger * item_bytes);
+    if (out)
+        *max = bigger;
+    return out;
+}
+
+enum mr_rc mr_resume_match(struct mr_resume *resume, const struct mr_subscription *s,
+                           uint64_t sequence, struct mr_err *err)
+{
+    struct mr_catchup *c = s->catchup;
+    struct mr_catchup_pump *pump = &c->pump;
+    if (!pump->holding || sequence <= pump->hold_after)
+        return MR_OK;
+    if (pump->hit_count == pump->hit_max) {
+        uint64_t *hits = grown(pump->hits, &pump->hit_max, sizeof *hits);
+        if (!hits)
+            return mr_fail(err, MR_FATAL, "hold event %" PRIu64, sequence);
+        pump->hits = hits;
+    }
+    if (pump->hit_count == 0) {
+        if (resume->touched_count == resume->touched_max) {
+            void *touched = grown(resume->touched, &resume->touched_max, sizeof c);
+            if (!touched)
+                return mr_fail(err, MR_FATAL, "hold event %" PRIu64, sequence);
+            resume->touched = touched;
+        }
+        resume->touched[resume->touched_count++] = c;
+    }
+    pump->hits[pump->hit_count++] = mr_subscription_id(s);
+    return MR_OK;
+}
+
+/* What does not fit is in the log: give up holding, and come nearer first. */
+void mr_resume_hold(struct mr_resume *resume, uint64_t sequence, const void *event,
+                    uint32_t event_len)
+{
+    for (uint32_t i = 0; i < resume->touched_count; i++) {
+        struct mr_catchup_pump *pump = &resume->touched[i]->pump;
+        struct mr_backlog_entry entry = {.sequence = sequence,
+                                         .ids = pump->hits,
+                                         .id_count = pump->hit_count,
+                                         .event = event,
+                                         .event_len = event_len};
+        pump->hit_count = 0;
+        if (mr_backlog_push(&pump->hold, &entry) == MR_OK)
+            continue;
+        pump->holding = false;
+        mr_backlog_fini(&pump->hold);
+    }
+    resume->touched_count = 0;
+}
+
+static enum mr_rc deliver_entry(struct mr_resume *resume, const struct mr_catchup *c,
+                                const struct mr_backlog_entry *entry, struct mr_err *err)
+{
+    struct mr_event event;
+    if (mr_event_decode(entry->event, entry->event_len, &event) != MR_OK)
+        return mr_reject(err, MR_CORRUPT, "deliver event %" PRIu64 " of a catch-up: it is no event",
+                         entry->sequence);
+    for (uint32_t i = 0; i < entry->id_count; i++) {
+        struct mr_subscription *s = mr_subscription_get(resume->table, entry->ids[i]);
+        if (!s || s->catchup != c || entry->sequence <= s->active_after)
+            continue;
+        enum mr_rc rc = mr_deliverer_add(resume->deliverer, s, err);
+        if (rc != MR_OK)
+            return rc;
+    }
+    return mr_deliverer_send(resume->deliverer, &event, err);
+}
+
+/* Deliver what the gateway's queue has room for. MR_AGAIN: something is left. */
+static enum mr_rc deliver_backlog(struct mr_resume *resume, struct mr_catchup *c,
+                                  struct mr_backlog *backlog, struct mr_resume_turn *turn,
+                                  struct mr_err *err)
+{
+    struct mr_sink *sink = resume->deliverer->sink;
+    struct mr_backlog_entry entry;
+    for (uint32_t n = 0; mr_backlog_peek(backlog, &entry); n++) {
+        if (entry.sequence > c->pump.through) {
+            if (n >= TURN_ENTRIES) {
+                turn->done++;
+                return MR_AGAIN;
+            }
+            if (sink->ops->fill(sink, c->pump.gateway->id) > FILL_MAX) {
+                resume->waits = true;
+                return MR_AGAIN;
+            }
+            enum mr_rc rc = deliver_entry(resume, c, &entry, err);
+            if (rc != MR_OK)
+                return rc;
+            c->pump.through = entry.sequence;
+            turn->done++;
+        }
+        mr_backlog_pop(backlog);
+    }
+    return MR_OK;
+}
+
+/* Its part of the log is gone or damaged: everyone is told to read anew, and starts from now. */
+static bool give_up(struct mr_resume *resume, struct mr_catchup *c, struct mr_resume_turn *turn)
+{
+    if (!turn->fed_known)
+        return false;
+    mr_log_warn("resume", "lost",
+                "gateway=%" PRIu64 " subscriptions=%u after=%" PRIu64 " why=\"%s\"",
+                c->pump.gateway->id, c->pump.live_count, c->pump.through, c->err.text);
+    for (uint32_t i = 0; i < c->member_count; i++) {
+        struct mr_subscription *s = mr_subscription_get(resume->table, c->members[i].subscription);
+        if (!s || s->catchup != c)
+            continue;
+        s->catchup = NULL;
+        s->resync = true;
+        s->active_after = UINT64_MAX;
+        s->state = MR_SUB_ANNOUNCED;
+        if (!s->applied)
+            continue; /* it waits for the shards as any other */
+        s->state = MR_SUB_WAITING;
+        s->active_after = turn->fed > turn->merged ? turn->fed : turn->merged;
+        TAILQ_INSERT_TAIL(turn->waiting, s, waiting);
+    }
+    drop(resume, c);
+    return true;
+}
+
+static void go_live(struct mr_resume *resume, struct mr_catchup *c)
+{
+    for (uint32_t i = 0; i < c->member_count; i++) {
+        struct mr_subscription *s = mr_subscription_get(resume->table, c->members[i].subscription);
+        if (!s || s->catchup != c)
+            continue;
+        s->catchup = NULL;
+        s->state = MR_SUB_LIVE;
+        if (c->pump.through > s->active_after)
+            s->active_after = c->pump.through;
+    }
+    drop(resume, c);
+}
+
+static void submit(struct mr_resume *resume, struct mr_catchup *c, uint64_t now_ns)
+{
+    c->pump.phase = MR_CATCHUP_READING;
+    c->pump.submitted_ns = now_ns;
+    if (c->pump.through < c->from)
+        c->pump.through = c->from;
+    mr_catchup_submit(resume->worker, c);
+}
+
+/* A batch is delivered: begin to hold when near, go live when through, else read on. */
+static enum mr_rc advance(struct mr_resume *resume, struct mr_catchup *c,
+                          struct mr_resume_turn *turn, struct mr_err *err)
+{
+    struct mr_catchup_pump *pump = &c->pump;
+    if (c->outcome == MR_CATCHUP_LOST) {
+        turn->done += give_up(resume, c, turn);
+        resume->waits = true;
+        return MR_OK;
+    }
+    bool near = c->outcome == MR_CATCHUP_END || turn->merged <= pump->through + NEAR_EVENTS;
+    if (!pump->holding && pump->unapplied == 0 && near) {
+        pump->holding = true;
+        pump->hold_after = turn->merged > pump->shards_after ? turn->merged : pump->shards_after;
+    }
+    if (pump->holding && pump->through >= pump->hold_after) {
+        enum mr_rc rc = deliver_backlog(resume, c, &pump->hold, turn, err);
+        if (rc == MR_OK) {
+            go_live(resume, c);
+            turn->done++;
+        }
+        return rc == MR_AGAIN ? MR_OK : rc;
+    }
+    bool more = c->outcome == MR_CATCHUP_MORE || turn->log_written > pump->through;
+    if (more || turn->now_ns - pump->submitted_ns >= AGAIN_NS)
+        submit(resume, c, turn->now_ns);
+    else
+        resume->waits = true;
+    return MR_OK;
+}
+
+static enum mr_rc work_on(struct mr_resume *resume, struct mr_catchup *c,
+                          struct mr_resume_turn *turn, struct mr_err *err)
+{
+    struct mr_catchup_pump *pump = &c->pump;
+    if (pump->phase == MR_CATCHUP_READING)
+        return MR_OK;
+    if (!pump->gateway || pump->live_count == 0) {
+        drop(resume, c);
+        return MR_OK;
+    }
+    if (pump->phase == MR_CATCHUP_FORMING) {
+        if (turn->now_ns - pump->joined_ns >= QUIET_NS ||
+            turn->now_ns - pump->formed_ns >= FORMING_NS)
+            submit(resume, c, turn->now_ns);
+        else
+            resume->waits = true;
+        return MR_OK;
+    }
+    if (pump->phase == MR_CATCHUP_DELIVERING) {
+        enum mr_rc rc = deliver_backlog(resume, c, &c->batch, turn, err);
+        if (rc != MR_OK)
+            return rc == MR_AGAIN ? MR_OK : rc;
+        if (c->batch_through > pump->through)
+            pump->through = c->batch_through;
+        pump->phase = MR_CATCHUP_DELIVERED;
+    }
+    return advance(resume, c, turn, err);
+}
+
+enum mr_rc mr_resume_work(struct mr_resume *resume, struct mr_resume_turn *turn, struct mr_err *err)
+{
+    struct mr_catchup *c;
+    resume->waits = false;
+    while ((c = mr_catchup_collect(resume->worker)) != NULL) {
+        c->pump.phase = MR_CATCHUP_DELIVERING;
+        mr_count(resume->cell, MR_COUNTER_RESUME_EVENTS, c->batch_read);
+        turn->done++;
+    }
+    struct mr_catchup *next;
+    for (c = TAILQ_FIRST(&resume->all); c; c = next) {
+        next = TAILQ_NEXT(c, all);
+        enum mr_rc rc = work_on(resume, c, turn, err);
+        if (rc != MR_OK)
+            return rc;
+    }
+    return MR_OK;
+}
+
+uint64_t mr_resume_progress(const struct mr_resume *resume, const struct mr_gateway *gateway,
+                            uint64_t merged)
+{
+    const struct mr_catchup *c;
+    TAILQ_FOREACH(c, &resume->all, all)
+    {
+        if (c->pump.gateway != gateway)
+            continue;
+        /* The thread may own c->from now; the pump's copy of it is set by the first submit. */
+        uint64_t through = c->pump.phase == MR_CATCHUP_FORMING ? c->from : c->pump.through;
+        merged = through < merged ? through : merged;
+    }
+    return merged;
+}
