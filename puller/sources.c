@@ -1,0 +1,21 @@
+#include <string.h>
+
+#include "puller/source.h"
+
+static const struct mr_source_ops *const sources[] = {
+#ifdef MR_WITH_POSTGRES
+    &mr_source_postgres,
+#endif
+#ifdef MR_WITH_NDJSON
+    &mr_source_ndjson,
+#endif
+    &mr_source_generator,
+};
+
+const struct mr_source_ops *mr_source_find(const char *name)
+{
+    for (size_t i = 0; i < sizeof sources / sizeof sources[0]; i++)
+        if (strcmp(sources[i]->name, name) == 0)
+            return sources[i];
+    return NULL;
+}
