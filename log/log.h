@@ -37,7 +37,8 @@ struct mr_log_writer;
  * with a random id begins at sequence 1. MR_RETRY: another process has it open. */
 MR_MUST_USE enum mr_rc mr_log_writer_open(struct mr_log_writer **out,
                                           const struct mr_log_options *options, struct mr_err *err);
-/* Write and sync what is left, then close. */
+/* Sync what was sealed, then close. A batch that was not sealed is dropped: nobody has said where the
+ * source stands behind it, so the source will give it again. */
 MR_MUST_USE enum mr_rc mr_log_writer_close(struct mr_log_writer **writer, struct mr_err *err);
 
 /* State after open and as it runs. Sequences are of the last record; 0: none. */
@@ -108,10 +109,13 @@ MR_MUST_USE enum mr_rc mr_log_position_at(struct mr_log_reader *reader, uint64_t
                                           uint8_t out[MR_LOG_POSITION_MAX], uint32_t *len,
                                           struct mr_err *err);
 
-/* Check every byte of a log; calls report once per segment. */
+/* Check every byte of a log; calls report once per good segment. MR_CORRUPT: names file and offset of
+ * the first damage. MR_AGAIN: there is no log yet. torn_bytes: behind the last good batch, not known to
+ * be on disk: a crash's torn tail, which the next writer cuts, or a batch being written this moment. */
 struct mr_log_segment_report {
     const char *path;
-    uint64_t first, last, batches, bytes, torn_bytes;
+    uint64_t first, last; /* last is first - 1 when it holds no record */
+    uint64_t batches, bytes, torn_bytes;
 };
 typedef void mr_log_report(const struct mr_log_segment_report *report, void *context);
 MR_MUST_USE enum mr_rc mr_log_verify(const char *dir, mr_log_report *report, void *context,

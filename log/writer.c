@@ -159,14 +159,10 @@ enum mr_rc mr_log_writer_open(struct mr_log_writer **out, const struct mr_log_op
 enum mr_rc mr_log_writer_close(struct mr_log_writer **writer, struct mr_err *err)
 {
     struct mr_log_writer *w = *writer;
-    enum mr_rc rc = MR_OK;
     if (!w)
         return MR_OK;
     *writer = NULL;
-    if (!w->sealed && w->count > 0)
-        rc = mr_log_seal(w, w->state.position, w->state.position_len, mr_clock_ns(), err);
-    if (rc == MR_OK)
-        rc = mr_log_sync(w, err);
+    enum mr_rc rc = mr_log_sync(w, err);
     destroy(w);
     return rc;
 }
