@@ -1,0 +1,22 @@
+/* puller/sources/pg_sql.h: SQL text built piece by piece, values quoted. */
+#ifndef MR_PULLER_SOURCES_PG_SQL_H
+#define MR_PULLER_SOURCES_PG_SQL_H
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "common/err.h"
+
+struct mr_pg_sql {
+    char *text; /* NUL-terminated */
+    size_t size, len;
+    bool cut; /* it did not fit */
+};
+void mr_pg_sql_init(struct mr_pg_sql *sql, char *text, size_t size);
+void mr_pg_sql_add(struct mr_pg_sql *sql, const char *text);
+void mr_pg_sql_literal(struct mr_pg_sql *sql, const char *value);   /* 'it''s' */
+void mr_pg_sql_identifier(struct mr_pg_sql *sql, const char *name); /* "a ""b""" */
+/* "schema.table" as two identifiers; without a dot the schema is public. */
+void mr_pg_sql_table(struct mr_pg_sql *sql, const char *table);
+/* The two parts of "schema.table". */
+void mr_pg_sql_split(const char *table, char schema[128], char name[128]);
+#endif
