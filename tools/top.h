@@ -2,15 +2,7 @@
 #ifndef MR_TOOLS_TOP_H
 #define MR_TOOLS_TOP_H
 #include "shm/inspect.h"
-
-enum { TOP_SAMPLES = 6, TOP_SAMPLE_TEXT = 200 };
-
-/* What the view's own subscriber has received. Written by the receiving side under the caller's lock. */
-struct top_deliveries {
-    uint64_t messages, pairs, subscriptions;
-    struct mr_histogram_shm latency; /* from the source's time to here */
-    char samples[TOP_SAMPLES][TOP_SAMPLE_TEXT]; /* ring, newest at (messages - 1) % TOP_SAMPLES */
-};
+#include "tools/audience.h"
 
 /* Numbers of the instance at one moment; two of them make rates and the latencies of the time between. */
 struct top_numbers {
@@ -22,9 +14,9 @@ struct top_numbers {
     struct mr_histogram_shm ring, match, sent, client; /* copies; matchers summed */
 };
 
-void top_take(struct mr_inspect *inspect, const struct top_deliveries *deliveries,
+void top_take(struct mr_inspect *inspect, const struct mr_audience_count *deliveries,
               struct top_numbers *out);
 /* Draw one screen. before may be the first sample ever taken: rates are then averages since. */
 void top_draw(struct mr_inspect *inspect, const struct top_numbers *before, const struct top_numbers *now,
-              const struct top_deliveries *deliveries, FILE *out);
+              const struct mr_audience_count *deliveries, FILE *out);
 #endif

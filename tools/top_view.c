@@ -46,7 +46,7 @@ static void take_cell(const struct mr_cell_shm *cell, void *context)
     }
 }
 
-void top_take(struct mr_inspect *inspect, const struct top_deliveries *deliveries,
+void top_take(struct mr_inspect *inspect, const struct mr_audience_count *deliveries,
               struct top_numbers *out)
 {
     memset(out, 0, sizeof *out);
@@ -132,7 +132,7 @@ static void rates(const struct top_numbers *before, const struct top_numbers *no
 }
 
 void top_draw(struct mr_inspect *inspect, const struct top_numbers *before, const struct top_numbers *now,
-              const struct top_deliveries *deliveries, FILE *out)
+              const struct mr_audience_count *deliveries, FILE *out)
 {
     double up = (double)(mr_clock_wall_us() - inspect->board.shm->created_wall_us) / 1e6;
     fprintf(out, "millrace %s   instance %s   up %.0f s\n\n", MR_VERSION, inspect->instance, up);
@@ -147,8 +147,8 @@ void top_draw(struct mr_inspect *inspect, const struct top_numbers *before, cons
         ring_row(out, &inspect->rings[i]);
     fputs("\n  process\n", out);
     mr_inspect_cells(inspect, process_row, out);
-    fprintf(out, "\n  deliveries to this client: %" PRIu64 ", the last ones\n", deliveries->messages);
-    uint64_t first = deliveries->messages > TOP_SAMPLES ? deliveries->messages - TOP_SAMPLES : 0;
-    for (uint64_t i = first; i < deliveries->messages; i++)
-        fprintf(out, "  %s\n", deliveries->samples[i % TOP_SAMPLES]);
+    fprintf(out, "\n  deliveries to this client: %" PRIu64 ", the last ones\n", deliveries->deliveries);
+    uint64_t first = deliveries->deliveries > MR_AUDIENCE_SAMPLES ? deliveries->deliveries - MR_AUDIENCE_SAMPLES : 0;
+    for (uint64_t i = first; i < deliveries->deliveries; i++)
+        fprintf(out, "  %s\n", deliveries->samples[i % MR_AUDIENCE_SAMPLES]);
 }

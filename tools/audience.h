@@ -1,0 +1,37 @@
+/* tools/audience.h: many subscriptions on one stream, counted and timed: what millrace-top and
+ * millrace-load look through. Single-threaded, driven by the caller. */
+#ifndef MR_TOOLS_AUDIENCE_H
+#define MR_TOOLS_AUDIENCE_H
+#include "common/err.h"
+#include "shm/histogram.h"
+
+enum { MR_AUDIENCE_SAMPLES = 6, MR_AUDIENCE_SAMPLE_TEXT = 160 };
+
+struct mr_audience_options {
+    const char *server; /* host:port */
+    const char *database, *collection;
+    const char *field; /* NULL: one subscription to the whole collection */
+    uint64_t values;   /* one subscription "field == i" for each i below */
+};
+
+/* What has arrived so far. */
+struct mr_audience_count {
+    uint64_t subscriptions, confirmed;
+    uint64_t deliveries, pairs;
+    struct mr_histogram_shm latency; /* from the source's time to here; wall clocks of one machine */
+    char samples[MR_AUDIENCE_SAMPLES][MR_AUDIENCE_SAMPLE_TEXT]; /* the newest at (deliveries - 1) % SAMPLES */
+};
+
+struct mr_audience;
+
+MR_MUST_USE enum mr_rc mr_audience_open(struct mr_audience **out, const struct mr_audience_options *options,
+                                        struct mr_err *err);
+void mr_audience_close(struct mr_audience **audience);
+/* Receive for about timeout_ns. A stream that broke is opened again, behind the last marker; MR_USAGE: the
+ * publisher refuses what is asked. */
+MR_MUST_USE enum mr_rc mr_audience_work(struct mr_audience *audience, uint64_t timeout_ns,
+                                        struct mr_err *err);
+const struct mr_audience_count *mr_audience_count(const struct mr_audience *audience);
+/* Keep text samples of deliveries: off until asked for, because it costs. */
+void mr_audience_keep_samples(struct mr_audience *audience);
+#endif
