@@ -119,7 +119,10 @@ static void a_writer_killed_at_any_moment_loses_nothing_that_was_written(void **
         follow_until_killed(options.dir);
     for (long round = 0; round < rounds; round++) {
         pid_t writer = start_writer(&options, round);
-        usleep((useconds_t)draw(25000));
+        if (round % 2 == 0) /* in mid writing; else at any moment, opening included */
+            for (int i = 0; i < 50000 && atomic_load(&promises->written) <= last; i++)
+                usleep(100);
+        usleep((useconds_t)draw(round % 2 == 0 ? 3000 : 12000));
         kill(writer, SIGKILL);
         assert_int_equal(waitpid(writer, &status, 0), writer);
         assert_true(WIFSIGNALED(status)); /* it did not end by itself */
@@ -127,7 +130,7 @@ static void a_writer_killed_at_any_moment_loses_nothing_that_was_written(void **
         check_after_kill(&options, &last);
         grown += last > before;
     }
-    assert_true(grown > (uint64_t)rounds / 4); /* the kills came in mid work */
+    assert_true(grown >= (uint64_t)rounds / 2); /* the kills came in mid work */
     assert_ok(mr_log_verify(options.dir, NULL, NULL, &err));
     for (int i = 0; i < 10000 && atomic_load(&promises->read) < last; i++)
         usleep(1000);
