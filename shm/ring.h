@@ -177,8 +177,9 @@ MR_MUST_USE static inline enum mr_rc mr_ring_write(struct mr_ring_producer *ring
     return MR_OK;
 }
 
-/* The record at position, which must end at or before limit. False: no record can be there. The
- * head is loaded once, so that a peer that writes meanwhile cannot change it between check and use.
+/* The record at position, which is before limit and must end there at the latest. False: no record
+ * can be there. The head is loaded once, so that a peer that writes meanwhile cannot change it
+ * between check and use.
  */
 static inline bool mr_ring_record_load(const uint8_t *data, uint64_t mask, uint64_t position,
                                        uint64_t limit, struct mr_ring_record *out,
@@ -188,15 +189,15 @@ static inline bool mr_ring_record_load(const uint8_t *data, uint64_t mask, uint6
     uint64_t word = __atomic_load_n((const uint64_t *)(const void *)at, __ATOMIC_RELAXED);
     struct mr_ring_record_shm record;
     memcpy(&record, &word, sizeof record);
-    uint64_t end = position + mr_ring_record_bytes(record.len);
+    uint64_t need = mr_ring_record_bytes(record.len); /* not added yet: a sum could pass 2^64 */
     *number_out = record.number;
     *out = (struct mr_ring_record){.data = at + sizeof record,
                                    .len = record.len,
                                    .type = record.type,
                                    .flags = record.flags,
                                    .position = position,
-                                   .end = end};
-    return end <= limit && record.type != 0 && record.len != 0;
+                                   .end = position + need};
+    return need <= limit - position && record.type != 0 && record.len != 0;
 }
 
 /* The slow path of peek: look at the stage before again. MR_AGAIN when it has not moved, MR_CORRUPT

@@ -66,7 +66,7 @@ static int teardown(void **state)
 /* A record whose every byte follows from its number. */
 static enum mr_rc write_record(struct fixture *f, uint64_t number, uint32_t len)
 {
-    void *out;
+    void *out = NULL;
     enum mr_rc rc = mr_ring_claim(&f->producer, len, &out);
     if (rc != MR_OK)
         return rc;
@@ -77,7 +77,7 @@ static enum mr_rc write_record(struct fixture *f, uint64_t number, uint32_t len)
 
 static void read_record(struct mr_ring_consumer *ring, uint64_t number, uint32_t len)
 {
-    struct mr_ring_record record;
+    struct mr_ring_record record = {0};
     assert_int_equal(mr_ring_peek(ring, &record), MR_OK);
     assert_int_equal(record.len, len);
     assert_int_equal(record.type, 1);
@@ -91,7 +91,7 @@ static void read_record(struct mr_ring_consumer *ring, uint64_t number, uint32_t
 
 static void expect_dry(struct mr_ring_consumer *ring)
 {
-    struct mr_ring_record record;
+    struct mr_ring_record record = {0};
     assert_int_equal(mr_ring_peek(ring, &record), MR_AGAIN);
 }
 
@@ -123,7 +123,7 @@ static void a_batch_publishes_by_itself_once_it_is_full(void **state)
 static void an_aborted_claim_leaves_nothing(void **state)
 {
     struct fixture *f = *state;
-    void *out;
+    void *out = NULL;
     assert_int_equal(mr_ring_claim(&f->producer, 500, &out), MR_OK);
     memset(out, 0xee, 500);
     mr_ring_abort(&f->producer);
@@ -136,7 +136,7 @@ static void an_aborted_claim_leaves_nothing(void **state)
 static void a_commit_may_be_shorter_than_its_claim(void **state)
 {
     struct fixture *f = *state;
-    void *out;
+    void *out = NULL;
     assert_int_equal(mr_ring_claim(&f->producer, 500, &out), MR_OK);
     memset(out, 1, 500);
     mr_ring_commit(&f->producer, 9, 1, 1, 1);
@@ -191,7 +191,7 @@ static void a_full_ring_refuses_a_claim_and_changes_nothing_but_publishes(void *
 static void records_of_no_length_and_of_too_much_are_refused(void **state)
 {
     struct fixture *f = *state;
-    void *out;
+    void *out = NULL;
     assert_int_equal(mr_ring_claim(&f->producer, 0, &out), MR_USAGE);
     assert_int_equal(mr_ring_claim(&f->producer, CAPACITY - 7, &out), MR_USAGE);
     assert_int_equal(mr_ring_claim(&f->producer, UINT32_MAX, &out), MR_USAGE);
@@ -243,7 +243,7 @@ static void write_copies_every_length_exactly_and_touches_nothing_else(void **st
             assert_int_equal(behind[i], 0xa5);
         mr_ring_publish(&f->producer, len);
         for (uint32_t s = 0; s < 2; s++) {
-            struct mr_ring_record record;
+            struct mr_ring_record record = {0};
             assert_int_equal(mr_ring_peek(&f->stages[s], &record), MR_OK);
             assert_int_equal(record.len, len);
             assert_int_equal(record.type, 9);
@@ -344,7 +344,7 @@ static void skip_to_stops_at_boundaries_only(void **state)
 static void a_record_can_be_read_again_until_its_stage_releases_it(void **state)
 {
     struct fixture *f = *state;
-    struct mr_ring_record record;
+    struct mr_ring_record record = {0};
     for (uint64_t n = 1; n <= 3; n++)
         assert_int_equal(write_record(f, n, 64), MR_OK);
     mr_ring_publish(&f->producer, 3);
@@ -362,7 +362,7 @@ static void a_record_can_be_read_again_until_its_stage_releases_it(void **state)
 static void damaged_records_are_corrupt_and_never_read_beyond_the_tail(void **state)
 {
     struct fixture *f = *state;
-    struct mr_ring_record record;
+    struct mr_ring_record record = {0};
     assert_int_equal(write_record(f, 1, 64), MR_OK);
     mr_ring_publish(&f->producer, 1);
     struct mr_ring_record_shm good;
@@ -385,10 +385,24 @@ static void damaged_records_are_corrupt_and_never_read_beyond_the_tail(void **st
     read_record(&f->stages[0], 1, 64);
 }
 
+static void a_record_that_would_end_beyond_2_to_64_is_corrupt(void **state)
+{
+    struct fixture *f = *state;
+    struct mr_ring_shm *shm = f->producer.shm;
+    struct mr_ring_record record = {0};
+    uint64_t tail = UINT64_MAX & ~UINT64_C(7);
+    struct mr_ring_record_shm bad = {.len = UINT32_MAX, .type = 1, .number = 1};
+    memcpy(f->producer.data + (tail - 64) % CAPACITY, &bad, sizeof bad);
+    f->stages[0].position = f->stages[0].released = f->stages[0].limit = tail - 64;
+    atomic_store(&shm->tail, tail);
+    assert_int_equal(mr_ring_peek(&f->stages[0], &record), MR_CORRUPT);
+    assert_int_equal(mr_ring_at(&f->stages[0], tail - 64, &record), MR_CORRUPT);
+}
+
 static void impossible_positions_are_corrupt_on_every_side(void **state)
 {
     struct fixture *f = *state;
-    struct mr_ring_record record;
+    struct mr_ring_record record = {0};
     struct mr_ring_shm *shm = f->producer.shm;
     const uint64_t bad[] = {CAPACITY + 8, 12, UINT64_MAX & ~UINT64_C(7)};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
@@ -403,7 +417,7 @@ static void impossible_positions_are_corrupt_on_every_side(void **state)
                          MR_CORRUPT);
         atomic_store(&shm->stage[0].position, 0);
         atomic_store(&shm->stage[1].position, bad[i]);
-        void *out;
+        void *out = NULL;
         assert_int_equal(mr_ring_claim(&f->producer, CAPACITY - 8, &out), MR_OK);
         f->producer.released = 0;
         assert_int_equal(mr_ring_claim_slow(&f->producer, 8), MR_CORRUPT);
@@ -468,7 +482,7 @@ static void an_inspector_copies_what_is_there_and_nothing_that_is_gone(void **st
 {
     struct fixture *f = *state;
     struct mr_segment segment;
-    struct mr_ring_record record;
+    struct mr_ring_record record = {0};
     uint8_t buffer[16];
     assert_int_equal(mr_ring_inspect(&segment, f->instance, "e0.g1", &f->err), MR_OK);
     const struct mr_ring_shm *shm = (const struct mr_ring_shm *)segment.head;
@@ -548,6 +562,8 @@ int main(void)
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(damaged_records_are_corrupt_and_never_read_beyond_the_tail,
                                         setup, teardown),
+        cmocka_unit_test_setup_teardown(a_record_that_would_end_beyond_2_to_64_is_corrupt, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(impossible_positions_are_corrupt_on_every_side, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_tail_that_no_commit_slot_knows_is_refused, setup,
