@@ -119,6 +119,25 @@ const char *mr_config_nearest(const char *path)
     return nearest;
 }
 
+const char *mr_config_nearest_section(const char *section, size_t *len)
+{
+    const char *nearest = NULL;
+    size_t best = strlen(section) / 3 + 1;
+    if (strlen(section) >= PATH_MAX_LEN)
+        return NULL;
+    for (size_t i = 0; i < ROW_COUNT; i++) {
+        char name[PATH_MAX_LEN];
+        snprintf(name, sizeof name, "%.*s", (int)strcspn(rows[i].path, "."), rows[i].path);
+        size_t distance = edit_distance(section, name);
+        if (distance < best) {
+            best = distance;
+            nearest = rows[i].path;
+            *len = strlen(name);
+        }
+    }
+    return nearest;
+}
+
 enum mr_rc mr_config_set(struct mr_config *config, const char *path, const char *text,
                          struct mr_err *err)
 {

@@ -82,6 +82,8 @@ const struct mr_config_row *mr_config_find(const char *path); /* NULL when unkno
 
 /* The known key that is most like an unknown one, or NULL when none is like it. */
 const char *mr_config_nearest(const char *path);
+/* The same for a section alone: *len bytes of what is returned are its name. */
+const char *mr_config_nearest_section(const char *section, size_t *len);
 
 /* True when a and b disagree on a key. */
 bool mr_config_row_differs(const struct mr_config_row *row, const struct mr_config *a,

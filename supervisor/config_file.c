@@ -204,21 +204,11 @@ static enum mr_rc check_section(struct reader *r, const char *section, size_t li
     for (size_t i = 0; i < count && !known; i++)
         known = strncmp(rows[i].path, section, len) == 0 && rows[i].path[len] == '.';
     if (!known) {
-        char guess[SECTION_MAX + 8];
-        const char *nearest = mr_config_nearest(section);
-        for (size_t i = 0; i < count && !nearest;
-             i++) { /* a misspelt section: any key of it serves */
-            snprintf(guess, sizeof guess, "%.40s.%s", section, strchr(rows[i].path, '.') + 1);
-            const char *like = mr_config_nearest(guess);
-            if (like && strcmp(strchr(like, '.'), strchr(rows[i].path, '.')) == 0 &&
-                like[0] == section[0])
-                nearest = like;
-        }
-        return nearest
-                   ? mr_reject(r->err, MR_USAGE, "%s:%zu: %s: unknown section; did you mean %.*s?",
-                               r->path, line, section, (int)strcspn(nearest, "."), nearest)
-                   : mr_reject(r->err, MR_USAGE, "%s:%zu: %s: unknown section", r->path, line,
-                               section);
+        const char *nearest = mr_config_nearest_section(section, &len);
+        if (nearest)
+            return mr_reject(r->err, MR_USAGE, "%s:%zu: %s: unknown section; did you mean %.*s?",
+                             r->path, line, section, (int)len, nearest);
+        return mr_reject(r->err, MR_USAGE, "%s:%zu: %s: unknown section", r->path, line, section);
     }
     for (size_t i = 0; i < r->section_count; i++)
         if (strcmp(r->sections[i], section) == 0)
