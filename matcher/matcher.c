@@ -95,7 +95,7 @@ static enum mr_rc peek(struct mr_matcher *matcher, struct mr_ring_record *record
  * ring says is done. */
 static enum mr_rc resume(struct mr_matcher *matcher, uint64_t done_through, struct mr_err *err)
 {
-    struct mr_ring_record record;
+    struct mr_ring_record record = {0};
     struct mr_event event;
     matcher->sequence = mr_ring_stage_note(matcher->events.shm, 0);
     while (matcher->events.position < done_through) {
