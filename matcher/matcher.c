@@ -270,10 +270,10 @@ static void match(struct mr_matcher *matcher, const struct mr_ring_record *recor
 static enum mr_rc match_batch(struct mr_matcher *matcher, struct mr_err *err)
 {
     uint64_t from = matcher->events.position;
+    struct mr_ring_record record = {0};
     while (matcher->batch_count < BATCH_EVENTS_MAX &&
            matcher->events.position - from <= matcher->publish_bytes &&
            matcher->matches.tail - matcher->matches.published <= matcher->publish_bytes) {
-        struct mr_ring_record record;
         struct mr_event event;
         enum mr_rc rc = peek(matcher, &record, err);
         if (rc == MR_OK)

@@ -108,8 +108,8 @@ static struct mr_str sample(struct mr_bson_writer *w)
 static const struct {
     struct mr_predicate p;
     bool holds;
-} rows[] = {
-#define ROW(wanted, p, o, ...)                                                                     \
+} semantics[] = {
+#define ROW(wanted, p, o, ...) \
     {{.path = {(p), sizeof(p) - 1}, .op = MR_PRED_##o, .value = __VA_ARGS__}, wanted},
     ROW(true, "i32", EQ, INT(5)) ROW(true, "i32", EQ, NUMBER(5.0))
         ROW(false, "i32", EQ, NUMBER(5.5)) ROW(false, "i32", EQ, TEXT("5"))
@@ -265,17 +265,18 @@ static void every_operator_and_type_gives_what_the_table_says(void **state)
     struct mr_bson_writer w;
     struct mr_str doc = sample(&w);
     assert_int_equal(mr_bson_validate(doc.data, doc.len), MR_OK);
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    for (size_t i = 0; i < sizeof semantics / sizeof *semantics; i++) {
         void *bytes;
-        struct mr_program program = build(&rows[i].p, 1, &bytes);
+        struct mr_program program = build(&semantics[i].p, 1, &bytes);
         bool holds = mr_program_matches(&program, doc.data, doc.len, MR_STR("o-1"));
-        if (holds != rows[i].holds)
-            fail_msg("row %zu: %.*s %s gave %d", i, (int)rows[i].p.path.len, rows[i].p.path.data,
-                     mr_predicate_op_name(rows[i].p.op), holds);
+        if (holds != semantics[i].holds)
+            fail_msg("row %zu: %.*s %s gave %d", i, (int)semantics[i].p.path.len,
+                     semantics[i].p.path.data, mr_predicate_op_name(semantics[i].p.op), holds);
         struct mr_bson_value value;
-        bool found = mr_bson_find(doc.data, doc.len, rows[i].p.path, &value);
-        if (!mr_str_equal(rows[i].p.path, MR_STR("_id")))
-            assert_int_equal(mr_predicate_holds(&program, 0, found ? &value : NULL), rows[i].holds);
+        bool found = mr_bson_find(doc.data, doc.len, semantics[i].p.path, &value);
+        if (!mr_str_equal(semantics[i].p.path, MR_STR("_id")))
+            assert_int_equal(mr_predicate_holds(&program, 0, found ? &value : NULL),
+                             semantics[i].holds);
         assert_false(mr_program_matches(&program, NULL, 0, MR_STR("")));
         free(bytes);
     }
