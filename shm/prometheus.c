@@ -125,7 +125,7 @@ static void process_sample(const struct mr_cell_shm *cell, void *context)
         return;
     case HEARTBEAT:
         fprintf(family->out, "} %.3f\n",
-                (double)family->wall_us / 1e6 - (double)(family->now_ns - beat) / 1e9);
+                (double)family->wall_us / 1e6 - ((double)family->now_ns - (double)beat) / 1e9);
         return;
     case CPU:
         fprintf(family->out, "} %.2f\n", usage.cpu_seconds);

@@ -63,11 +63,15 @@ static void subscribe_all(struct mr_audience *audience)
 {
     const struct mr_audience_options *options = &audience->options;
     for (uint64_t i = 0; i < audience->count.subscriptions; i++) {
-        char id[64];
+        char id[64], text[64];
         snprintf(id, sizeof id, options->field ? "%s-%" PRIu64 : "%s", options->field ? options->field : "all", i);
-        const struct mr_predicate filter = {.path = mr_str_from(options->field),
-                                            .op = MR_PRED_EQ,
-                                            .value = {.kind = MR_CONST_INT, .integer = (int64_t)i}};
+        struct mr_predicate filter = {.path = mr_str_from(options->field),
+                                      .op = MR_PRED_EQ,
+                                      .value = {.kind = MR_CONST_INT, .integer = (int64_t)i}};
+        if (options->prefix) {
+            snprintf(text, sizeof text, "%s%" PRIu64, options->prefix, i);
+            filter.value = (struct mr_const){.kind = MR_CONST_STRING, .string = mr_str_from(text)};
+        }
         const struct mr_client_subscription subscription = {.subscription_id = mr_str_from(id),
                                                             .database = mr_str_from(options->database),
                                                             .collection = mr_str_from(options->collection),

@@ -11,7 +11,8 @@ struct mr_audience_options {
     const char *server; /* host:port */
     const char *database, *collection;
     const char *field; /* NULL: one subscription to the whole collection */
-    uint64_t values;   /* one subscription "field == i" for each i below */
+    const char *prefix; /* NULL: the values are the numbers below; else texts: prefix and number */
+    uint64_t values;    /* one subscription "field == i" for each i below */
 };
 
 /* What has arrived so far. */

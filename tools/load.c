@@ -16,8 +16,9 @@
 enum { TURN_NS = 1000 * 1000 };
 
 static const char usage[] =
-    "usage: millrace-load --server HOST:PORT --database D --collection C [--field F --values N]\n"
-    "  without --field: one subscription to the whole collection; with it: one \"F == i\" for each i below N\n"
+    "usage: millrace-load --server HOST:PORT --database D --collection C [--field F --values N [--prefix P]]\n"
+    "  without --field: one subscription to the whole collection; with it: one \"F == i\" for each i below N,\n"
+    "  or with --prefix one \"F == 'Pi'\"\n"
     "  Each line on standard input is answered with one JSON line of what arrived since the last one.\n";
 
 static bool parse(int argc, char **argv, struct mr_audience_options *out)
@@ -26,6 +27,7 @@ static bool parse(int argc, char **argv, struct mr_audience_options *out)
                                           {"database", required_argument, NULL, 'd'},
                                           {"collection", required_argument, NULL, 'c'},
                                           {"field", required_argument, NULL, 'f'},
+                                          {"prefix", required_argument, NULL, 'p'},
                                           {"values", required_argument, NULL, 'v'},
                                           {NULL, 0, NULL, 0}};
     int option;
@@ -42,6 +44,9 @@ static bool parse(int argc, char **argv, struct mr_audience_options *out)
             break;
         case 'f':
             out->field = optarg;
+            break;
+        case 'p':
+            out->prefix = optarg;
             break;
         case 'v':
             out->values = strtoull(optarg, NULL, 10);

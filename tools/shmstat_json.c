@@ -78,7 +78,7 @@ static void process(const struct mr_cell_shm *cell, void *context)
             pid, mr_process_state_name(state),
             mr_liveness_name(mr_liveness_of(pid, beat_ns, json->now_ns)),
             atomic_load_explicit(&cell->restarts, memory_order_relaxed),
-            beat_ns ? json->now_ns - beat_ns : 0);
+            beat_ns && json->now_ns > beat_ns ? json->now_ns - beat_ns : 0);
     if (mr_process_usage(pid, &usage))
         fprintf(out, ",\"rss_bytes\":%" PRIu64 ",\"cpu_seconds\":%.2f", usage.rss_bytes, usage.cpu_seconds);
     fputs(",\"text\":", out);

@@ -29,7 +29,7 @@ static void process_row(const struct mr_cell_shm *cell, void *context)
     fprintf(text->out, "%-12s %7" PRIu32 " %-8s %-6s %8" PRIu64 " %9s %9s  %.*s\n", name, pid,
             mr_process_state_name(state), mr_liveness_name(mr_liveness_of(pid, beat_ns, text->now_ns)),
             atomic_load_explicit(&cell->restarts, memory_order_relaxed),
-            beat_ns ? mr_format_time(beat, (double)(text->now_ns - beat_ns)) : "-",
+            beat_ns ? mr_format_time(beat, text->now_ns > beat_ns ? (double)(text->now_ns - beat_ns) : 0) : "-",
             there ? mr_format_bytes(rss, (double)usage.rss_bytes) : "-", MR_BOARD_TEXT_MAX - 1,
             cell->panic[0] ? cell->panic : cell->text);
 }

@@ -20,8 +20,9 @@ struct options {
 
 static const char usage[] =
     "usage: millrace-top INSTANCE [--seconds N] [--server HOST:PORT --database D --collection C\n"
-    "                    [--field F --values N]]\n"
-    "  with --server it subscribes, too: to the whole collection, or to \"F == i\" for each i below N\n";
+    "                    [--field F --values N [--prefix P]]]\n"
+    "  with --server it subscribes, too: to the whole collection, or to \"F == i\" for each i below N,\n"
+    "  or with --prefix to \"F == 'Pi'\"\n";
 
 static volatile sig_atomic_t interrupted;
 
@@ -37,6 +38,7 @@ static bool parse(int argc, char **argv, struct options *out)
                                           {"database", required_argument, NULL, 'd'},
                                           {"collection", required_argument, NULL, 'c'},
                                           {"field", required_argument, NULL, 'f'},
+                                          {"prefix", required_argument, NULL, 'p'},
                                           {"values", required_argument, NULL, 'v'},
                                           {NULL, 0, NULL, 0}};
     int option;
@@ -56,6 +58,9 @@ static bool parse(int argc, char **argv, struct options *out)
             break;
         case 'f':
             out->audience.field = optarg;
+            break;
+        case 'p':
+            out->audience.prefix = optarg;
             break;
         case 'v':
             out->audience.values = strtoull(optarg, NULL, 10);
