@@ -98,11 +98,12 @@ static void produce(void *state, struct bench_job *job)
 static inline uint64_t drain(struct mr_ring_consumer *ring, struct bench_job *job, uint64_t number)
 {
     struct mr_ring_record record;
-    uint64_t count = 0;
+    uint64_t count = 0, errors = 0;
     while (!mr_ring_release_due(ring) && mr_ring_peek(ring, &record) == MR_OK) {
-        bench_look(job, record.data, record.len, number + ++count);
+        errors += bench_look(record.data, record.len, number + ++count);
         mr_ring_advance(ring, &record);
     }
+    job->errors += errors;
     if (count > 0)
         mr_ring_release(ring, ring->position, number + count);
     else
@@ -145,7 +146,7 @@ static void get(struct mr_ring_consumer *ring, struct bench_job *job, uint64_t n
     struct mr_ring_record record;
     while (mr_ring_peek(ring, &record) != MR_OK)
         ;
-    bench_look(job, record.data, record.len, number);
+    job->errors += bench_look(record.data, record.len, number);
     mr_ring_advance(ring, &record);
     mr_ring_release(ring, ring->position, number);
 }
@@ -251,7 +252,7 @@ static void consume_socket(void *state, struct bench_job *job)
         size_t len = left < sockets->batch_bytes ? (size_t)left : sockets->batch_bytes;
         transfer(sockets->fds[1], batch, len, false);
         for (size_t at = 0; at < len; at += job->len)
-            bench_look(job, batch + at, job->len, ++n);
+            job->errors += bench_look(batch + at, job->len, ++n);
     }
 }
 
@@ -272,7 +273,7 @@ static void copy_and_look(uint8_t *block, struct bench_job *job)
         for (uint64_t i = 0; i < batch; i++)
             memcpy(block + (slot + i) * job->len, bench_source(job, n + i), job->len);
         for (uint64_t i = 0; i < batch; i++)
-            bench_look(job, block + (slot + i) * job->len, job->len, n + i);
+            job->errors += bench_look(block + (slot + i) * job->len, job->len, n + i);
         slot = slot + batch == slots ? 0 : slot + batch;
     }
 }

@@ -76,7 +76,7 @@ template <template <uint32_t> class Queue, uint32_t Len> struct Loops {
         const Record<Len> *record;
         while (!(record = queue.front()))
             ;
-        bench_look(job, record->data, Len, number);
+        job->errors += bench_look(record->data, Len, number);
         queue.pop();
     }
     static void produce(void *state, bench_job *job)
