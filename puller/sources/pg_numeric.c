@@ -112,7 +112,7 @@ enum mr_rc mr_pg_numeric_text(const struct mr_pg_value *value, struct mr_pg_scra
     int count = mr_pg_u16(&in), weight = (int16_t)mr_pg_u16(&in), sign = mr_pg_u16(&in),
         dscale = mr_pg_u16(&in);
     const uint8_t *groups = mr_pg_take(&in, (size_t)count * 2);
-    if (!groups || in.at != in.end || count > DIGITS_MAX || dscale > 0x3FFF)
+    if (!groups || in.bad || in.at != in.end || count > DIGITS_MAX || dscale > 0x3FFF)
         return MR_CORRUPT;
     for (int i = 0; i < count; i++)
         if (mr_pg_load16(groups + 2 * i) > 9999)
