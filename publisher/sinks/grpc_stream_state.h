@@ -1,0 +1,76 @@
+/* publisher/sinks/grpc_stream_state.h: a stream from inside, for the two files that are its two sides:
+ * grpc_stream.c (queue thread) and grpc_gateway.c (pump). */
+#ifndef MR_PUBLISHER_SINKS_GRPC_STREAM_STATE_H
+#define MR_PUBLISHER_SINKS_GRPC_STREAM_STATE_H
+#include "publisher/sinks/grpc_stream.h"
+
+enum {
+    MR_GRPC_CHUNK = 64,             /* messages taken from the out queue under one lock */
+    MR_GRPC_UNPOLLED_MAX = 64,      /* requests of one stream that wait for the pump; then it is not read */
+    MR_GRPC_ANSWERS_MAX = 1024,     /* answers that wait for one gateway; then it is not read */
+};
+
+/* Towards the gateway. Goes only forward. */
+enum mr_out_state {
+    MR_OUT_OPEN,
+    MR_OUT_DRAIN, /* write what is queued, then the status */
+    MR_OUT_CUT,   /* the status at once */
+    MR_OUT_OVER,  /* the call has ended: gRPC is not called for this stream again */
+};
+
+/* One message, serialised; body is shared between gateways. */
+struct mr_out {
+    grpc_slice head, body;
+    bool answer;
+};
+
+struct mr_grpc_stream {
+    struct mr_grpc_streams *streams;
+    struct mr_grpc_call call;
+    mr_gateway_id id;
+    _Atomic uint32_t refs; /* queue thread, pump */
+    struct mr_grpc_request open, close;
+    struct mr_grpc_op metadata, read, write, end, gone, nudge;
+
+    /* Queue thread only. */
+    grpc_byte_buffer *message;
+    int cancelled;
+    bool opening, reading, writing, ending; /* under way: metadata, a message, a message, the status */
+    bool status_begun, broken, is_gone; /* a write failed; the call has ended */
+    struct mr_out chunk[MR_GRPC_CHUNK]; /* being written: [chunk_at, chunk_count) not yet begun */
+    uint32_t chunk_at, chunk_count, chunk_deliveries, chunk_answers;
+    uint64_t chunk_bytes;
+    bool more; /* the queue was not empty behind this chunk */
+
+    pthread_mutex_t lock; /* of all that follows */
+    enum mr_out_state state;
+    grpc_status_code status; /* from DRAIN on */
+    char status_text[256];
+    struct mr_out *queue; /* ring, capacity a power of two; positions grow for ever */
+    uint64_t head, tail, flushed;
+    uint32_t capacity;
+    uint32_t deliveries, answers; /* queued or in the chunk */
+    uint64_t bytes;               /* of the deliveries */
+    bool busy;    /* the queue thread comes back to the queue by itself */
+    bool nudged;  /* or because it has been told to */
+    bool closing; /* CLOSE is on its way */
+    uint32_t unpolled;
+    bool paused; /* not read because of unpolled or answers */
+};
+
+/* Both sides. */
+void mr_grpc_inbox_put(struct mr_grpc_inbox *inbox, struct mr_grpc_request *request);
+void mr_grpc_stream_unref(struct mr_grpc_stream *s); /* one of the two references */
+static inline void mr_out_fini(struct mr_out *out)
+{
+    grpc_slice_unref(out->head);
+    grpc_slice_unref(out->body);
+}
+/* Lock held. Move to a later state. Returns whether CLOSE is to be put into the inbox now (by the caller,
+ * without the lock). */
+bool mr_grpc_stream_advance(struct mr_grpc_stream *s, enum mr_out_state state, grpc_status_code status,
+                            const char *text);
+/* Give a new stream its place and its id, and announce it: from here on the pump knows it. A status other
+ * than OK: it cannot be. */
+grpc_status_code mr_grpc_stream_admit(struct mr_grpc_streams *streams, struct mr_grpc_stream *s);
+#endif
