@@ -7,6 +7,8 @@
 
 /* At least so long between SIGTERM and SIGKILL, however late it is. */
 #define GRACE_MIN_NS (2 * MR_NS_PER_S)
+/* Between two tries at the last checkpoint. */
+#define WRITE_AGAIN_NS (5 * MR_NS_PER_MS)
 
 static uint64_t grace_ns(const struct mr_supervisor *s, uint64_t now_ns)
 {
@@ -66,12 +68,18 @@ void mr_stop_begin(struct mr_supervisor *s, bool drain_only, uint32_t client, ui
     mr_supervisor_direct(s, MR_DIRECTIVE_DRAIN);
 }
 
-static bool drained(const struct mr_supervisor *s)
+/* The puller has read its last, nothing is in the rings, and the checkpoint says so on disk. */
+static bool drained(struct mr_supervisor *s, uint64_t now_ns)
 {
     const struct mr_cell_shm *puller = &s->board.shm->cells[MR_CELL_PULLER];
-    return s->children.child[MR_CELL_PULLER].life == MR_CHILD_RUNNING &&
-           atomic_load_explicit(&puller->state, memory_order_acquire) == MR_STATE_DRAINED &&
-           mr_rings_empty(&s->rings);
+    if (s->children.child[MR_CELL_PULLER].life != MR_CHILD_RUNNING ||
+        atomic_load_explicit(&puller->state, memory_order_acquire) != MR_STATE_DRAINED ||
+        !mr_rings_empty(&s->rings))
+        return false;
+    uint64_t last = mr_counter_get(puller, MR_COUNTER_LOG_LAST);
+    if (s->checkpoint.sequence < last && now_ns - s->checkpoint_ns >= WRITE_AGAIN_NS)
+        mr_progress_write(s, now_ns);
+    return s->checkpoint.sequence >= last;
 }
 
 /* Somebody without whom the rings never run empty will not come back, or never came. */
@@ -83,8 +91,7 @@ static bool hopeless(const struct mr_supervisor *s)
 static void work_on_drain(struct mr_supervisor *s, uint64_t now_ns)
 {
     struct mr_err err = {0};
-    if (drained(s)) {
-        mr_progress_write(s, now_ns);
+    if (drained(s, now_ns)) {
         mr_children_wake(&s->children); /* the puller confirms the checkpoint to its source */
         mr_log_info("supervisor", "drained", "sequence=%llu after_ms=%llu",
                     (unsigned long long)s->checkpoint.sequence,

@@ -368,24 +368,26 @@ int mr_supervisor_run(const struct mr_config_source *source)
     for (uint32_t i = 0; i < MR_CONTROL_CLIENTS; i++)
         s->control.client[i].fd = -1;
     enum mr_rc rc = mr_config_load(source, &s->loaded, &err);
-    s->config = s->loaded;
-    if (rc == MR_OK) {
-        bool json = strcmp(s->config.logging_format.text, "json") == 0;
-        mr_log_setup(MR_LOG_INFO, json ? MR_LOG_JSON : MR_LOG_TEXT, "supervisor");
-        mr_notify_open(&s->notify);
-        mr_log_info("supervisor", "starting", "instance=%s version=%s data_dir=\"%s\"",
-                    s->config.instance_name.text, MR_VERSION, s->config.instance_data_dir.text);
-        rc = open_all(s, &err);
-        if (rc == MR_OK)
-            loop(s);
-        else
-            s->outcome = err;
-        rc = s->outcome.rc;
-        err = s->outcome;
-        close_all(s);
+    if (rc != MR_OK) {
+        fprintf(stderr, "millrace: %s\n", err.text); /* how to log is not known yet */
+        return mr_exit_code(rc);
     }
+    s->config = s->loaded;
+    bool json = strcmp(s->config.logging_format.text, "json") == 0;
+    mr_log_setup(MR_LOG_INFO, json ? MR_LOG_JSON : MR_LOG_TEXT, "supervisor");
+    mr_notify_open(&s->notify);
+    mr_log_info("supervisor", "starting", "instance=%s version=%s data_dir=\"%s\"",
+                s->config.instance_name.text, MR_VERSION, s->config.instance_data_dir.text);
+    rc = open_all(s, &err);
+    if (rc == MR_OK)
+        loop(s);
+    else
+        s->outcome = err;
+    rc = s->outcome.rc;
+    close_all(s);
     if (rc != MR_OK)
-        mr_log_error("supervisor", "failed", "rc=%s why=\"%s\"", mr_rc_name(rc), err.text);
+        mr_log_error("supervisor", "failed", "rc=%s why=\"%s\"", mr_rc_name(rc),
+                     s->outcome.text);
     mr_log_info("supervisor", "stopped", "exit=%d", mr_exit_code(rc));
     return mr_exit_code(rc);
 }

@@ -107,8 +107,7 @@ static const struct {
     {"matcher:\n  shards: 1${MR_SET}\n",
      ":2: matcher.shards: expected a whole number from 1 to 16, got \"17\""},
     {"source:\n  kind: postgres\n", ": postgres.url: source.kind postgres needs it"},
-    {"source:\n  backoff_min: 1m\n",
-     ": source.backoff_min: 1m is greater than source.backoff_max"},
+    {"source:\n  backoff_min: 1m\n", ": source.backoff_min: 1m is greater than source.backoff_max"},
     {"ring:\n  match_size: 100KiB\n", ": ring.match_size: expected a power of two"},
 };
 
