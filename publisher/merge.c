@@ -74,25 +74,29 @@ static enum mr_rc pick(struct mr_shard_set *set, struct mr_shard **lowest, uint6
     return MR_OK;
 }
 
+static enum mr_rc consume(struct mr_merge *merge, struct mr_shard *shard, struct mr_err *err)
+{
+    const uint64_t *ids = (const void *)((const struct mr_match_head *)shard->record.data + 1);
+    enum mr_rc rc = merge->visit(merge->context, shard, &shard->head, ids, err);
+    if (rc != MR_OK)
+        return rc;
+    merge->records++;
+    shard->match_last = shard->head.sequence;
+    shard->more = (shard->head.flags & MR_MATCH_MORE) != 0;
+    shard->has_head = false;
+    mr_ring_advance(&shard->matches, &shard->record);
+    return load_head(shard, err);
+}
+
 /* Visit one shard's records while they are the lowest. MR_AGAIN: it has no more. */
 static enum mr_rc run(struct mr_merge *merge, struct mr_shard *shard, uint64_t before,
                       struct mr_err *err)
 {
-    while (shard->head.sequence < before && (merge->records < merge->records_max || shard->more)) {
-        const uint64_t *ids = (const void *)((const struct mr_match_head *)shard->record.data + 1);
-        enum mr_rc rc = merge->visit(merge->context, shard, &shard->head, ids, err);
-        if (rc != MR_OK)
-            return rc;
-        merge->records++;
-        shard->match_last = shard->head.sequence;
-        shard->more = (shard->head.flags & MR_MATCH_MORE) != 0;
-        shard->has_head = false;
-        mr_ring_advance(&shard->matches, &shard->record);
-        rc = load_head(shard, err);
-        if (rc != MR_OK)
-            return rc;
-    }
-    return MR_OK;
+    enum mr_rc rc = MR_OK;
+    while (rc == MR_OK && shard->head.sequence < before &&
+           (merge->records < merge->records_max || shard->more))
+        rc = consume(merge, shard, err);
+    return rc;
 }
 
 enum mr_rc mr_merge_through(struct mr_merge *merge, uint64_t through, uint64_t *merged,
@@ -121,4 +125,35 @@ enum mr_rc mr_merge_through(struct mr_merge *merge, uint64_t through, uint64_t *
         if (shard->more)
             return corrupt(shard, "an event's last match record is missing", err);
     }
+}
+
+static bool is_piece(const struct mr_shard *shard, uint64_t merged)
+{
+    return shard->has_head && shard->head.sequence == merged + 1 &&
+           (shard->head.flags & MR_MATCH_MORE) != 0;
+}
+
+enum mr_rc mr_merge_pieces(struct mr_merge *merge, uint64_t merged, struct mr_err *err)
+{
+    merge->records = 0;
+    for (uint32_t i = 0; i < merge->set->shard_count; i++) {
+        struct mr_shard *shard = &merge->set->shards[i];
+        enum mr_rc rc = load_head(shard, err);
+        while (rc == MR_OK && is_piece(shard, merged))
+            rc = consume(merge, shard, err);
+        if (rc != MR_OK && rc != MR_AGAIN)
+            return rc;
+    }
+    return MR_OK;
+}
+
+bool mr_merge_has_piece(const struct mr_shard_set *set, uint64_t merged)
+{
+    for (uint32_t i = 0; i < set->shard_count; i++) {
+        const struct mr_shard *shard = &set->shards[i];
+        if (shard->has_head ? is_piece(shard, merged)
+                            : mr_ring_tail(shard->matches.shm) != shard->matches.position)
+            return true;
+    }
+    return false;
 }

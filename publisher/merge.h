@@ -24,4 +24,12 @@ struct mr_merge {
  * skipped. MR_CORRUPT: a match ring does not hold what it must. */
 MR_MUST_USE enum mr_rc mr_merge_through(struct mr_merge *merge, uint64_t through, uint64_t *merged,
                                         struct mr_err *err);
+
+/* Behind everything through merged: visit the first records of the event merged + 1, which is too
+ * large for its match ring, so that the matcher gets room for the rest. merge->records: how many.
+ */
+MR_MUST_USE enum mr_rc mr_merge_pieces(struct mr_merge *merge, uint64_t merged, struct mr_err *err);
+/* For the last look before sleeping: is there a record that nobody has looked at, or such a piece?
+ */
+bool mr_merge_has_piece(const struct mr_shard_set *set, uint64_t merged);
 #endif

@@ -216,6 +216,36 @@ static enum mr_rc send_event(struct mr_pump *pump, const struct mr_shard *shard,
     return rc;
 }
 
+/* Keep the ids of a record that is not its event's last one. Subscriptions may end before the last
+ * one comes, so ids and not subscriptions. */
+static enum mr_rc keep_ids(struct mr_pump *pump, const uint64_t *ids, uint32_t count,
+                           struct mr_err *err)
+{
+    if (pump->id_max - pump->id_count < count) {
+        uint32_t max = (pump->id_count + count) * 2;
+        uint64_t *grown = realloc(pump->ids, max * sizeof *grown);
+        if (!grown)
+            return mr_fail(err, MR_FATAL, "keep the matches of event %" PRIu64,
+                           pump->merging_sequence);
+        pump->ids = grown;
+        pump->id_max = max;
+    }
+    memcpy(pump->ids + pump->id_count, ids, count * sizeof *ids);
+    pump->id_count += count;
+    return MR_OK;
+}
+
+static enum mr_rc gather_all(struct mr_pump *pump, const uint64_t *ids, uint32_t count,
+                             struct mr_err *err)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        enum mr_rc rc = gather(pump, pump->merging_sequence, ids[i], err);
+        if (rc != MR_OK)
+            return rc;
+    }
+    return MR_OK;
+}
+
 /* A matcher that died within an event's records writes the first ones again: ids ascend within an
  * event, so what was seen is skipped. */
 static enum mr_rc visit(void *context, const struct mr_shard *shard,
@@ -225,16 +255,19 @@ static enum mr_rc visit(void *context, const struct mr_shard *shard,
     if (head->sequence != pump->merging_sequence) {
         pump->merging_sequence = head->sequence;
         pump->merging_id = 0;
+        pump->id_count = 0;
     }
-    for (uint32_t i = 0; i < head->count; i++) {
-        if (ids[i] < pump->merging_id)
-            continue;
-        pump->merging_id = ids[i] + 1;
-        enum mr_rc rc = gather(pump, head->sequence, ids[i], err);
-        if (rc != MR_OK)
-            return rc;
-    }
-    return (head->flags & MR_MATCH_MORE) != 0 ? MR_OK : send_event(pump, shard, head, err);
+    uint32_t count = head->count;
+    for (; count > 0 && ids[0] < pump->merging_id; ids++)
+        count--;
+    if (count > 0)
+        pump->merging_id = ids[count - 1] + 1;
+    if ((head->flags & MR_MATCH_MORE) != 0)
+        return keep_ids(pump, ids, count, err);
+    enum mr_rc rc = gather_all(pump, pump->ids, pump->id_count, err);
+    if (rc == MR_OK)
+        rc = gather_all(pump, ids, count, err);
+    return rc == MR_OK ? send_event(pump, shard, head, err) : rc;
 }
 
 static void advance_merged(struct mr_pump *pump, uint64_t merged)
@@ -265,9 +298,11 @@ static enum mr_rc merge(struct mr_pump *pump, uint64_t now_ns, uint64_t *done, s
         if (work.records >= TURN_RECORDS)
             break;
     }
+    if (rc == MR_OK)
+        rc = mr_merge_pieces(&work, pump->merged, err);
     if (rc != MR_OK)
         return rc;
-    *done += pump->merged - before;
+    *done += pump->merged - before + work.records;
     mr_shard_set_release(pump->current, pump->merged, now_ns,
                          &pump->cell->histograms[MR_HISTOGRAM_SOURCE_TO_MERGED]);
     return MR_OK;
@@ -336,6 +371,7 @@ bool mr_pump_look(void *context)
     if (pump->serving && !pump->has_request)
         pump->has_request = pump->sink->ops->poll(pump->sink, &pump->request) == MR_OK;
     return pump->has_request || mr_shard_set_moved(pump->current, pump->merged) ||
+           mr_merge_has_piece(pump->current, pump->merged) ||
            mr_catchup_waiting(pump->resume.worker);
 }
 
@@ -377,6 +413,7 @@ void mr_pump_close(struct mr_pump **out)
     mr_shard_set_detach(pump->current);
     mr_shard_set_detach(pump->next);
     mr_deliverer_fini(&pump->deliverer);
+    free(pump->ids);
     free(pump);
     *out = NULL;
 }

@@ -31,7 +31,10 @@ struct mr_pump {
     uint64_t applied_seen;
 
     uint64_t merged; /* every event through this sequence is delivered to whom it concerns */
-    uint64_t merging_sequence, merging_id; /* the id visited last, of this event */
+    /* Of the event being merged, while not all of its match records are here. */
+    uint64_t merging_sequence, merging_id; /* ids below merging_id were seen */
+    uint64_t *ids;
+    uint32_t id_count, id_max;
 
     struct mr_request request; /* polled and not yet handled */
     bool has_request;

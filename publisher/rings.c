@@ -33,6 +33,7 @@ static enum mr_rc attach_shard(struct mr_shard *shard, const char *instance,
             shard->done = mr_ring_stage_note(shard->events.shm, 1);
             shard->matched = shard->done;
             shard->match_last = mr_ring_stage_note(shard->matches.shm, 0);
+            shard->more = true; /* a predecessor may have consumed pieces of that event */
             return MR_OK;
         }
         mr_ring_detach_consumer(&shard->matches);

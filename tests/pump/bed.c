@@ -64,8 +64,8 @@ static void attach_matcher(struct bed *bed, uint32_t shard)
     struct mr_err err;
     char part[32];
     uint64_t note;
-    *m = (struct bed_matcher){
-        .cell = &bed->board.shm->cells[mr_cell_matcher(bed->generation, shard)]};
+    *m = (struct bed_matcher){.cell =
+                                  &bed->board.shm->cells[mr_cell_matcher(bed->generation, shard)]};
     struct mr_ring_options options = {.part = part};
     mr_ring_part(part, 'e', shard, bed->generation);
     must(mr_ring_attach_consumer(&m->events, bed->instance, &options, 0, &err), &err);
@@ -92,6 +92,7 @@ static void detach_matcher(struct bed_matcher *m)
     mr_journal_detach(&m->journals[1]);
     if (m->engine)
         mr_engine_destroy(&m->engine);
+    free(m->waiting);
 }
 
 void bed_attach_matchers(struct bed *bed)
@@ -284,6 +285,8 @@ static void apply_journal(struct bed_matcher *m, uint64_t generation)
 void bed_apply(struct bed *bed, uint32_t shard)
 {
     struct bed_matcher *m = &bed->matchers[shard];
+    if (m->waiting) /* as the real one: an event's matches are of one set */
+        return;
     struct mr_ring_record record;
     struct mr_announce last = {0};
     while (mr_ring_peek(&m->control, &record) == MR_OK) {
@@ -297,14 +300,15 @@ void bed_apply(struct bed *bed, uint32_t shard)
         apply_journal(m, generation);
 }
 
-/* The ids in as many records as need be; small ones, so that events with several records are common. */
+/* The ids in as many records as need be; small ones, so that events with several records are
+ * common. False: the ring is full, the rest waits. */
 static bool write_matches(struct bed_matcher *m, const struct mr_ring_record *event,
-                          uint64_t sequence, const uint64_t *ids, uint32_t count)
+                          uint64_t sequence)
 {
-    while (count > 0) {
-        uint32_t part = count > 3 ? 3 : count;
+    while (m->written < m->waiting_count) {
+        uint32_t left = m->waiting_count - m->written, part = left > 3 ? 3 : left;
         void *out;
-        uint32_t len = (uint32_t)(sizeof(struct mr_match_head) + part * sizeof *ids);
+        uint32_t len = (uint32_t)(sizeof(struct mr_match_head) + part * sizeof(uint64_t));
         if (mr_ring_claim(&m->matches, len, &out) != MR_OK)
             return false;
         *(struct mr_match_head *)out =
@@ -312,13 +316,33 @@ static bool write_matches(struct bed_matcher *m, const struct mr_ring_record *ev
                                    .position = event->position,
                                    .end = event->end,
                                    .count = part,
-                                   .flags = part < count ? MR_MATCH_MORE : 0};
-        memcpy((uint8_t *)out + sizeof(struct mr_match_head), ids, part * sizeof *ids);
-        mr_ring_commit(&m->matches, len, MR_RECORD_MATCH, 0, event->position);
-        ids += part;
-        count -= part;
+                                   .flags = part < left ? MR_MATCH_MORE : 0};
+        memcpy((uint8_t *)out + sizeof(struct mr_match_head), m->waiting + m->written,
+               part * sizeof(uint64_t));
+        mr_ring_commit(&m->matches, len, MR_RECORD_MATCH, 0,
+                       part < left ? event->position : event->end);
+        m->written += part;
     }
+    free(m->waiting);
+    m->waiting = NULL;
     return true;
+}
+
+static void find_matches(struct bed_matcher *m, const struct mr_event *event)
+{
+    struct mr_engine_event view = {.database = event->database,
+                                   .collection = event->collection,
+                                   .document_id = event->document_id,
+                                   .document = event->document,
+                                   .everyone = event->head.op == MR_OP_TRUNCATE};
+    const uint64_t *ids;
+    uint32_t count = m->engine ? mr_engine_match(m->engine, &view, &ids) : 0;
+    m->waiting = malloc((count + 1) * sizeof *ids);
+    MR_ASSERT(m->waiting);
+    if (count > 0)
+        memcpy(m->waiting, ids, count * sizeof *ids);
+    m->waiting_count = count;
+    m->written = 0;
 }
 
 void bed_match(struct bed *bed, uint32_t shard, uint32_t max)
@@ -334,21 +358,17 @@ void bed_match(struct bed *bed, uint32_t shard, uint32_t max)
         }
         struct mr_event event;
         MR_ASSERT(mr_event_decode(record.data, record.len, &event) == MR_OK);
-        struct mr_engine_event view = {.database = event.database,
-                                       .collection = event.collection,
-                                       .document_id = event.document_id,
-                                       .document = event.document,
-                                       .everyone = event.head.op == MR_OP_TRUNCATE};
-        const uint64_t *ids;
-        uint32_t count = m->engine ? mr_engine_match(m->engine, &view, &ids) : 0;
-        if (count > 0 && !write_matches(m, &record, event.head.sequence, ids, count))
-            break; /* full: the rest of this event again later, which repeats ids */
+        if (!m->waiting)
+            find_matches(m, &event);
+        if (!write_matches(m, &record, event.head.sequence))
+            break;
         mr_ring_advance(&m->events, &record);
         m->matched = event.head.sequence;
     }
     if (empty && through > m->matched)
         m->matched = through;
-    mr_ring_publish(&m->matches, m->events.position);
+    mr_ring_publish(&m->matches,
+                    m->matches.note > m->events.position ? m->matches.note : m->events.position);
     mr_ring_release(&m->events, m->events.position, m->matched);
 }
 

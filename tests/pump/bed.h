@@ -1,5 +1,6 @@
-/* tests/pump/bed.h: an instance within one process: board, rings, journals and log are real; a puller
- * and matchers that do as docs/design.md says, step by step, so that a test decides who moves when. */
+/* tests/pump/bed.h: an instance within one process: board, rings, journals and log are real; a
+ * puller and matchers that do as docs/design.md says, step by step, so that a test decides who
+ * moves when. */
 #ifndef MR_TESTS_PUMP_BED_H
 #define MR_TESTS_PUMP_BED_H
 #include "log/log.h"
@@ -23,6 +24,9 @@ struct bed_matcher {
     struct mr_engine *engine;
     uint64_t generation, applied, matched;
     struct mr_cell_shm *cell;
+    /* The event whose matches did not all fit into the match ring. */
+    uint64_t *waiting;
+    uint32_t waiting_count, written;
 };
 
 struct bed {

@@ -36,8 +36,7 @@ void test_sink_push(const struct test_request *request)
     if (test_sink.request_first == test_sink.request_count)
         test_sink.request_first = test_sink.request_count = 0;
     if (test_sink.request_count == test_sink.request_capacity)
-        test_sink.requests =
-            grow(test_sink.requests, &test_sink.request_capacity, sizeof *request);
+        test_sink.requests = grow(test_sink.requests, &test_sink.request_capacity, sizeof *request);
     test_sink.requests[test_sink.request_count++] = *request;
 }
 
@@ -49,9 +48,8 @@ struct test_subscription *test_sink_of(mr_gateway_id gateway, struct mr_str id)
             return s;
     }
     if (test_sink.subscription_count == test_sink.subscription_capacity)
-        test_sink.subscriptions =
-            grow(test_sink.subscriptions, &test_sink.subscription_capacity,
-                 sizeof *test_sink.subscriptions);
+        test_sink.subscriptions = grow(test_sink.subscriptions, &test_sink.subscription_capacity,
+                                       sizeof *test_sink.subscriptions);
     struct test_subscription *s = &test_sink.subscriptions[test_sink.subscription_count++];
     *s = (struct test_subscription){.gateway = gateway};
     MR_ASSERT(id.len < TEST_ID_MAX);
@@ -75,10 +73,9 @@ static enum mr_rc sink_poll(struct mr_sink *sink, struct mr_request *out)
     if (test_sink.request_first == test_sink.request_count)
         return MR_AGAIN;
     current = test_sink.requests[test_sink.request_first++];
-    predicate = (struct mr_predicate){
-        .path = MR_STR("n"),
-        .op = MR_PRED_EQ,
-        .value = {.kind = MR_CONST_INT, .integer = current.value}};
+    predicate = (struct mr_predicate){.path = MR_STR("n"),
+                                      .op = MR_PRED_EQ,
+                                      .value = {.kind = MR_CONST_INT, .integer = current.value}};
     *out = (struct mr_request){.kind = current.kind,
                                .gateway = current.gateway,
                                .subscription_id = mr_str_from(current.id),

@@ -38,10 +38,10 @@ struct test_sink_state {
     uint64_t ack_marker;
     int64_t ack_timestamp_ms;
     bool serving, open;
-    double fill;              /* of every gateway */
-    mr_gateway_id cut;        /* deliveries to it answer MR_CLOSED; 0: none */
+    double fill;       /* of every gateway */
+    mr_gateway_id cut; /* deliveries to it answer MR_CLOSED; 0: none */
     uint64_t gateway_highest[64];
-    bool unordered;           /* a delivery named its subscriptions out of the order of registration */
+    bool unordered; /* a delivery named its subscriptions out of the order of registration */
     /* Called for each delivery when set: for tests that write it elsewhere. */
     void (*record)(mr_gateway_id gateway, struct mr_str subscription_id, uint64_t sequence);
 };

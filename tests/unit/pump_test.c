@@ -152,8 +152,7 @@ static void a_subscriber_gets_its_events_behind_its_marker_in_order(void **state
     check(of(1, "some"), 1, 3, true);
     assert_int_equal(mr_counter_get(bed.process.cell, MR_COUNTER_SUBSCRIPTIONS), 2);
     assert_int_equal(mr_counter_get(bed.process.cell, MR_COUNTER_EVENTS_MERGED), 550);
-    assert_int_equal(mr_counter_get(bed.process.cell, MR_COUNTER_DELIVERIES),
-                     test_sink.deliveries);
+    assert_int_equal(mr_counter_get(bed.process.cell, MR_COUNTER_DELIVERIES), test_sink.deliveries);
     stop();
 }
 
@@ -165,7 +164,8 @@ struct plan {
     bool ended;
 };
 
-/* Gateways and subscriptions come, go and resume while events flow, matchers die and rings fill up. */
+/* Gateways and subscriptions come, go and resume while events flow, matchers die and rings fill up.
+ */
 static void random_life(uint64_t seed, bool resume)
 {
     static struct plan plans[400];
@@ -234,6 +234,42 @@ static void subscriptions_that_resume_get_exactly_their_events(void **state)
         random_life(seed, true);
 }
 
+static void an_event_that_concerns_more_than_its_match_ring_holds_is_delivered(void **state)
+{
+    (void)state;
+    enum { COUNT = 6000 }; /* three ids a record: four times the ring */
+    for (int kill = 0; kill < 3; kill++) {
+        start(2, 21);
+        gateway(MR_REQUEST_OPEN, 1);
+        for (int i = 0; i < COUNT; i++) {
+            char id[16];
+            snprintf(id, sizeof id, "s%d", i);
+            subscribe(1, id, 0, -1, "");
+        }
+        settle();
+        bed_append(&bed, 4);
+        bed_feed(&bed, 4, true);
+        for (int i = 0; kill > 0 && i < 3; i++) { /* the matcher dies between two pieces */
+            bed_match(&bed, 0, 10);
+            bed_match(&bed, 1, 10);
+            turn();
+            if (kill == 2) {
+                bed_restart_matcher(&bed, 0);
+                bed_restart_matcher(&bed, 1);
+            }
+        }
+        settle();
+        uint64_t concerned = 0;
+        for (uint64_t n = 0; n < bed.count; n++)
+            concerned += bed_concerns(&bed.history[n], 0, -1);
+        assert_true(concerned > 0);
+        assert_int_equal(test_sink.deliveries, concerned);
+        check(of(1, "s0"), 0, -1, true);
+        check(of(1, "s5999"), 0, -1, true);
+        stop();
+    }
+}
+
 static void a_silent_shard_holds_nobody_back(void **state)
 {
     (void)state;
@@ -298,6 +334,7 @@ static void requests_over_a_limit_are_refused_and_the_limit_is_named(void **stat
     for (mr_gateway_id id = 1; id <= 4; id++)
         gateway(MR_REQUEST_OPEN, id);
     subscribe(1, "a", 0, -1, "");
+    settle();
     subscribe(1, "a", 0, -1, "");
     settle();
     assert_int_equal(of(1, "a")->answers, 2);
@@ -312,9 +349,10 @@ static void requests_over_a_limit_are_refused_and_the_limit_is_named(void **stat
     subscribe(4, "f", 0, -1, "");
     settle();
     assert_true(of(1, "b")->success && of(2, "a")->success && of(2, "d")->success);
-    assert_non_null(strstr(of(1, "c")->error, "at most 2 (publisher.subscriptions_per_gateway_max)"));
     assert_non_null(
-        strstr(of(2, "a-very-long-name-it-is")->error, "22 bytes, at most 16 (publisher.value_bytes_max)"));
+        strstr(of(1, "c")->error, "at most 2 (publisher.subscriptions_per_gateway_max)"));
+    assert_non_null(strstr(of(2, "a-very-long-name-it-is")->error,
+                           "22 bytes, at most 16 (publisher.value_bytes_max)"));
     assert_non_null(strstr(of(2, "b")->error, "after: "));
     assert_non_null(strstr(of(3, "e")->error, "at most 4 (publisher.subscriptions_max)"));
     assert_non_null(strstr(of(4, "f")->error, "at most 3 (publisher.gateways_max)"));
@@ -427,13 +465,17 @@ static void a_log_that_is_lost_under_a_catch_up_is_told_with_a_second_answer(voi
     (void)state;
     start(2, 9);
     gateway(MR_REQUEST_OPEN, 1);
-    bed_append(&bed, 40);
-    settle();
+    for (int i = 0; i < 8; i++) {
+        bed_append(&bed, 5);
+        settle();
+    }
     char command[256];
     struct mr_err err;
     assert_int_equal(mr_log_sync(bed.log, &err), MR_OK);
-    snprintf(command, sizeof command, "for f in %s/log/*; do dd if=/dev/zero of=$f bs=64 seek=4 "
-             "count=8 conv=notrunc 2>/dev/null; done", bed.dir);
+    snprintf(command, sizeof command,
+             "for f in %s/log/*.mrlog; do dd if=/dev/urandom of=$f bs=1 seek=4996 count=64 "
+             "conv=notrunc 2>/dev/null; done",
+             bed.dir);
     assert_int_equal(system(command), 0);
     subscribe(1, "a", 0, -1, marker_text(pump->deliverer.log_id, 3));
     settle();
@@ -614,9 +656,9 @@ static void the_publisher_follows_to_another_number_of_shards(void **state)
             struct mr_err err;
             mr_ring_part(part, 'e', shard, generation);
             struct mr_ring_options options = {.part = part, .publish_bytes = UINT64_MAX / 2};
-            assert_int_equal(mr_ring_attach_producer(&bed.events[shard], bed.instance, &options,
-                                                     &note, &err),
-                             MR_OK);
+            assert_int_equal(
+                mr_ring_attach_producer(&bed.events[shard], bed.instance, &options, &note, &err),
+                MR_OK);
         }
         atomic_store(&bed.board.shm->ring_set, mr_ring_set_pack(generation, counts[i]));
         atomic_store(&bed.board.shm->ring_set_next, 0);
@@ -685,6 +727,7 @@ int main(void)
         cmocka_unit_test(a_subscriber_gets_its_events_behind_its_marker_in_order),
         cmocka_unit_test(subscriptions_that_come_and_go_get_exactly_their_events),
         cmocka_unit_test(subscriptions_that_resume_get_exactly_their_events),
+        cmocka_unit_test(an_event_that_concerns_more_than_its_match_ring_holds_is_delivered),
         cmocka_unit_test(a_silent_shard_holds_nobody_back),
         cmocka_unit_test(one_event_is_one_delivery_with_all_subscriptions_of_a_gateway_in_order),
         cmocka_unit_test(requests_over_a_limit_are_refused_and_the_limit_is_named),
