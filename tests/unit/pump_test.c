@@ -1,138 +1,4 @@
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-#include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
-
-#include "common/clock.h"
-#include "common/log.h"
-#include "proto/marker.h"
-#include "publisher/pump_state.h"
-#include "tests/pump/bed.h"
-#include "tests/pump/test_sink.h"
-
-static struct bed bed;
-static struct mr_pump *pump;
-
-static void turn(void)
-{
-    struct mr_err err = {0};
-    uint64_t done = 0;
-    enum mr_rc rc = mr_pump_turn(pump, mr_clock_ns(), &done, &err);
-    if (rc != MR_OK)
-        fail_msg("%s: %s", mr_rc_name(rc), err.text);
-    (void)mr_pump_look(pump);
-}
-
-static void open_pump(void)
-{
-    struct mr_err err = {0};
-    assert_int_equal(mr_pump_open(&pump, &bed.process, &test_sink_ops, &err), MR_OK);
-}
-
-/* Everyone in turn until nothing is left to do. */
-static void settle(void)
-{
-    for (int i = 0; i < 20000; i++) {
-        bed_feed(&bed, UINT64_MAX, true);
-        for (uint32_t shard = 0; shard < bed.shard_count; shard++) {
-            bed_apply(&bed, shard);
-            bed_match(&bed, shard, UINT32_MAX);
-        }
-        turn();
-        bool resuming = !TAILQ_EMPTY(&pump->resume.all);
-        if (pump->serving && bed.fed == bed.count && pump->merged == bed.fed && !resuming &&
-            TAILQ_EMPTY(&pump->announced) && TAILQ_EMPTY(&pump->waiting) &&
-            test_sink.request_first == test_sink.request_count && !pump->has_request) {
-            turn();
-            return;
-        }
-        if (resuming)
-            usleep(100);
-    }
-    fail_msg("does not settle: merged %" PRIu64 " of %" PRIu64 ", fed %" PRIu64, pump->merged,
-             bed.count, bed.fed);
-}
-
-static void start(uint32_t shards, uint64_t seed)
-{
-    test_sink_reset();
-    bed_open(&bed, shards, seed, 0);
-    open_pump();
-    settle();
-}
-
-static void stop(void)
-{
-    mr_pump_close(&pump);
-    assert_int_equal(test_sink.encodes, test_sink.releases);
-    assert_false(test_sink.open);
-    bed_close(&bed);
-}
-
-static void gateway(enum mr_request_kind kind, mr_gateway_id id)
-{
-    test_sink_push(&(struct test_request){.kind = kind, .gateway = id, .value = -1});
-}
-
-static const char *marker_text(uint64_t log_id, uint64_t sequence)
-{
-    static char text[MR_MARKER_TEXT_MAX + 1];
-    size_t len = mr_marker_format((struct mr_marker){log_id, sequence}, text);
-    text[len] = 0;
-    return text;
-}
-
-static void subscribe(mr_gateway_id id, const char *name, uint32_t collection, int64_t value,
-                      const char *after)
-{
-    struct test_request request = {.kind = MR_REQUEST_SUBSCRIBE, .gateway = id, .value = value};
-    snprintf(request.id, sizeof request.id, "%s", name);
-    snprintf(request.collection, sizeof request.collection, "c%u", collection);
-    snprintf(request.after, sizeof request.after, "%s", after);
-    test_sink_push(&request);
-}
-
-static void unsubscribe(mr_gateway_id id, const char *name)
-{
-    struct test_request request = {.kind = MR_REQUEST_UNSUBSCRIBE, .gateway = id, .value = -1};
-    snprintf(request.id, sizeof request.id, "%s", name);
-    test_sink_push(&request);
-}
-
-static struct test_subscription *of(mr_gateway_id id, const char *name)
-{
-    return test_sink_of(id, mr_str_from(name));
-}
-
-/* What s got is what its filter says, behind its marker, in order; to the end when complete. */
-static void check(const struct test_subscription *s, uint32_t collection, int64_t value,
-                  bool complete)
-{
-    assert_int_equal(s->answers, 1);
-    assert_true(s->success);
-    assert_true(s->before_answer == 0);
-    uint32_t n = 0;
-    for (uint64_t sequence = s->marker + 1; sequence <= bed.count; sequence++) {
-        if (!bed_concerns(&bed.history[sequence - 1], collection, value))
-            continue;
-        if (n == s->count && !complete)
-            return;
-        if (n == s->count || s->sequences[n] != sequence)
-            fail_msg("gateway %" PRIu64 " subscription %s (c%u n==%d, marker %" PRIu64
-                     "): delivery %u is %" PRIu64 ", expected %" PRIu64 " (seed %s)",
-                     s->gateway, s->id, collection, (int)value, s->marker, n,
-                     n < s->count ? s->sequences[n] : 0, sequence, getenv("PUMP_SEED"));
-        n++;
-    }
-    assert_int_equal(n, s->count);
-}
+#include "tests/pump/driver.h"
 
 static void a_subscriber_gets_its_events_behind_its_marker_in_order(void **state)
 {
@@ -156,82 +22,11 @@ static void a_subscriber_gets_its_events_behind_its_marker_in_order(void **state
     stop();
 }
 
-struct plan {
-    mr_gateway_id gateway;
-    char id[16];
-    uint32_t collection;
-    int64_t value;
-    bool ended;
-};
-
-/* Gateways and subscriptions come, go and resume while events flow, matchers die and rings fill up.
- */
-static void random_life(uint64_t seed, bool resume)
-{
-    static struct plan plans[400];
-    uint32_t count = 0;
-    mr_gateway_id first = 1, last = 1;
-    char text[32];
-    snprintf(text, sizeof text, "%" PRIu64, seed);
-    setenv("PUMP_SEED", text, 1);
-    start(1 + (uint32_t)(seed % 5), seed);
-    gateway(MR_REQUEST_OPEN, 1);
-    for (int i = 0; i < 3000; i++) {
-        if (pump->resume.worker && !TAILQ_EMPTY(&pump->resume.all) && i % 50 == 0)
-            usleep(200);
-        bed_step(&bed);
-        if (bed_random(&bed, 3) == 0)
-            turn();
-        uint64_t dice = bed_random(&bed, 100);
-        if (dice < 6 && count < 400) {
-            struct plan *p = &plans[count++];
-            *p = (struct plan){.gateway = first + bed_random(&bed, last - first + 1),
-                               .collection = (uint32_t)bed_random(&bed, BED_COLLECTIONS),
-                               .value = (int64_t)bed_random(&bed, BED_VALUES + 1) - 1};
-            snprintf(p->id, sizeof p->id, "s%u", count);
-            bool back = resume && bed_random(&bed, 2) == 0;
-            subscribe(p->gateway, p->id, p->collection, p->value,
-                      back ? marker_text(pump->deliverer.log_id, bed_random(&bed, bed.fed + 1))
-                           : "");
-        } else if (dice == 6 && count > 0) {
-            struct plan *p = &plans[bed_random(&bed, count)];
-            unsubscribe(p->gateway, p->id);
-            p->ended = true;
-        } else if (dice == 7 && bed_random(&bed, 4) == 0) {
-            gateway(MR_REQUEST_OPEN, ++last);
-        } else if (dice == 8 && first < last && bed_random(&bed, 4) == 0) {
-            for (uint32_t k = 0; k < count; k++)
-                plans[k].ended |= plans[k].gateway == first;
-            gateway(MR_REQUEST_CLOSE, first++);
-        } else if (dice == 9) {
-            test_sink.fill = (double)bed_random(&bed, 100) / 100;
-        }
-    }
-    test_sink.fill = 0;
-    settle();
-    for (uint32_t k = 0; k < count; k++) {
-        struct test_subscription *s = test_sink_of(plans[k].gateway, mr_str_from(plans[k].id));
-        if (plans[k].ended && (s->answers == 0 || !s->success))
-            continue;
-        check(s, plans[k].collection, plans[k].value, !plans[k].ended);
-        if (!resume)
-            assert_true(s->at_answer <= s->marker);
-    }
-    stop();
-}
-
 static void subscriptions_that_come_and_go_get_exactly_their_events(void **state)
 {
     (void)state;
     for (uint64_t seed = 1; seed <= 25; seed++)
         random_life(seed, false);
-}
-
-static void subscriptions_that_resume_get_exactly_their_events(void **state)
-{
-    (void)state;
-    for (uint64_t seed = 100; seed <= 125; seed++)
-        random_life(seed, true);
 }
 
 static void an_event_that_concerns_more_than_its_match_ring_holds_is_delivered(void **state)
@@ -403,117 +198,6 @@ static void a_subscription_that_ends_before_its_confirmation_is_told_so(void **s
     stop();
 }
 
-static void a_heartbeat_is_answered_with_what_the_whole_stream_has(void **state)
-{
-    (void)state;
-    start(2, 6);
-    gateway(MR_REQUEST_OPEN, 1);
-    bed_append(&bed, 40);
-    settle();
-    struct test_request beat = {
-        .kind = MR_REQUEST_HEARTBEAT, .gateway = 1, .timestamp_ms = 77, .value = -1};
-    test_sink_push(&beat);
-    turn();
-    assert_int_equal(test_sink.ack_timestamp_ms, 77);
-    assert_int_equal(test_sink.ack_marker, 40);
-    test_sink.fill = 0.9;
-    subscribe(1, "a", 0, -1, marker_text(pump->deliverer.log_id, 9));
-    for (int i = 0; i < 50; i++) {
-        turn();
-        usleep(1000);
-    }
-    test_sink_push(&beat);
-    turn();
-    assert_int_equal(test_sink.acknowledged, 2);
-    assert_int_equal(test_sink.ack_marker, 9);
-    test_sink.fill = 0;
-    settle();
-    check(of(1, "a"), 0, -1, true);
-    stop();
-}
-
-static void markers_that_lead_nowhere_are_answered_with_resync(void **state)
-{
-    (void)state;
-    start(2, 8);
-    gateway(MR_REQUEST_OPEN, 1);
-    bed_append(&bed, 40);
-    settle();
-    atomic_store(&bed.board.shm->log_floor, 20);
-    uint64_t log_id = pump->deliverer.log_id;
-    subscribe(1, "other", 0, -1, marker_text(log_id + 1, 30));
-    subscribe(1, "trimmed", 0, -1, marker_text(log_id, 18));
-    subscribe(1, "beyond", 0, -1, marker_text(log_id, 41));
-    subscribe(1, "oldest", 0, -1, marker_text(log_id, 19));
-    settle();
-    const char *lost[] = {"other", "trimmed", "beyond"};
-    for (int i = 0; i < 3; i++) {
-        assert_true(of(1, lost[i])->resync);
-        assert_int_equal(of(1, lost[i])->marker, 40);
-    }
-    assert_false(of(1, "oldest")->resync);
-    bed_append(&bed, 40);
-    settle();
-    for (int i = 0; i < 3; i++)
-        check(of(1, lost[i]), 0, -1, true);
-    check(of(1, "oldest"), 0, -1, true);
-    stop();
-}
-
-static void a_log_that_is_lost_under_a_catch_up_is_told_with_a_second_answer(void **state)
-{
-    (void)state;
-    start(2, 9);
-    gateway(MR_REQUEST_OPEN, 1);
-    for (int i = 0; i < 8; i++) {
-        bed_append(&bed, 5);
-        settle();
-    }
-    char command[256];
-    struct mr_err err;
-    assert_int_equal(mr_log_sync(bed.log, &err), MR_OK);
-    snprintf(command, sizeof command,
-             "for f in %s/log/*.mrlog; do dd if=/dev/urandom of=$f bs=1 seek=4996 count=64 "
-             "conv=notrunc 2>/dev/null; done",
-             bed.dir);
-    assert_int_equal(system(command), 0);
-    subscribe(1, "a", 0, -1, marker_text(pump->deliverer.log_id, 3));
-    settle();
-    assert_int_equal(of(1, "a")->answers, 2);
-    assert_true(of(1, "a")->success && of(1, "a")->resync);
-    assert_int_equal(of(1, "a")->marker, 40);
-    stop();
-}
-
-static void a_slow_gateway_catches_up_as_it_reads_and_is_never_cut(void **state)
-{
-    (void)state;
-    test_sink_reset();
-    bed_open(&bed, 2, 10, 0);
-    bed.process.config.publisher_gateway_queue_size = 4096; /* the hold overflows at once */
-    open_pump();
-    settle();
-    gateway(MR_REQUEST_OPEN, 1);
-    bed_append(&bed, 2000);
-    settle();
-    subscribe(1, "a", 0, -1, marker_text(pump->deliverer.log_id, 0));
-    for (int i = 0; i < 3000; i++) {
-        test_sink.fill = i % 10 == 0 ? 0.2 : 0.8;
-        if (i % 3 == 0)
-            bed_append(&bed, 5);
-        bed_feed(&bed, UINT64_MAX, true);
-        for (uint32_t shard = 0; shard < 2; shard++) {
-            bed_apply(&bed, shard);
-            bed_match(&bed, shard, UINT32_MAX);
-        }
-        turn();
-    }
-    test_sink.fill = 0;
-    settle();
-    check(of(1, "a"), 0, -1, true);
-    stop();
-}
-
 static void a_gateway_that_is_cut_delays_nobody(void **state)
 {
     (void)state;
@@ -582,51 +266,6 @@ static void a_generation_waits_for_the_last_matcher_in_its_segment(void **state)
     settle();
     assert_true(test_sink.serving);
     stop();
-}
-
-/* The publisher dies at any moment; its gateway comes back with the last marker that it has. */
-static void a_killed_publisher_loses_nothing_for_those_who_resume(void **state)
-{
-    (void)state;
-    for (uint64_t seed = 200; seed < 215; seed++) {
-        start(1 + (uint32_t)(seed % 4), seed);
-        mr_gateway_id id = 1;
-        uint64_t seen = 0, total = 0;
-        for (int life = 0; life < 6; life++) {
-            gateway(MR_REQUEST_OPEN, id);
-            subscribe(id, "a", 1, -1, marker_text(atomic_load(&bed.board.shm->log_id), seen));
-            uint64_t steps = bed_random(&bed, 400);
-            for (uint64_t i = 0; i < steps; i++) {
-                bed_step(&bed);
-                if (bed_random(&bed, 3) == 0)
-                    turn();
-                if (i % 100 == 0)
-                    usleep(500);
-            }
-            bool last = life == 5;
-            if (last)
-                settle();
-            const struct test_subscription *s = of(id, "a");
-            for (uint32_t i = 0; i < s->count; i++) {
-                for (uint64_t n = seen + 1; n < s->sequences[i]; n++)
-                    assert_false(bed_concerns(&bed.history[n - 1], 1, -1));
-                assert_true(s->sequences[i] > seen);
-                seen = s->sequences[i];
-                total++;
-            }
-            id++;
-            test_sink.request_first = test_sink.request_count; /* their connections are gone */
-            if (!last) {
-                mr_pump_close(&pump); /* not stopping: nothing is finished */
-                open_pump();
-            }
-        }
-        uint64_t expected = 0;
-        for (uint64_t n = 1; n <= bed.count; n++)
-            expected += bed_concerns(&bed.history[n - 1], 1, -1);
-        assert_int_equal(total, expected);
-        stop();
-    }
 }
 
 static void the_publisher_follows_to_another_number_of_shards(void **state)
@@ -726,21 +365,15 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_subscriber_gets_its_events_behind_its_marker_in_order),
         cmocka_unit_test(subscriptions_that_come_and_go_get_exactly_their_events),
-        cmocka_unit_test(subscriptions_that_resume_get_exactly_their_events),
         cmocka_unit_test(an_event_that_concerns_more_than_its_match_ring_holds_is_delivered),
         cmocka_unit_test(a_silent_shard_holds_nobody_back),
         cmocka_unit_test(one_event_is_one_delivery_with_all_subscriptions_of_a_gateway_in_order),
         cmocka_unit_test(requests_over_a_limit_are_refused_and_the_limit_is_named),
         cmocka_unit_test(ids_are_free_again_when_their_stream_is_closed),
         cmocka_unit_test(a_subscription_that_ends_before_its_confirmation_is_told_so),
-        cmocka_unit_test(a_heartbeat_is_answered_with_what_the_whole_stream_has),
-        cmocka_unit_test(markers_that_lead_nowhere_are_answered_with_resync),
-        cmocka_unit_test(a_log_that_is_lost_under_a_catch_up_is_told_with_a_second_answer),
-        cmocka_unit_test(a_slow_gateway_catches_up_as_it_reads_and_is_never_cut),
         cmocka_unit_test(a_gateway_that_is_cut_delays_nobody),
         cmocka_unit_test(the_journal_begins_anew_when_it_is_full_of_the_past),
         cmocka_unit_test(a_generation_waits_for_the_last_matcher_in_its_segment),
-        cmocka_unit_test(a_killed_publisher_loses_nothing_for_those_who_resume),
         cmocka_unit_test(the_publisher_follows_to_another_number_of_shards),
         cmocka_unit_test(what_is_matched_is_delivered_before_a_graceful_end),
         cmocka_unit_test(damaged_rings_end_the_publisher_with_their_name),

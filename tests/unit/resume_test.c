@@ -1,0 +1,177 @@
+#include "tests/pump/driver.h"
+
+static void subscriptions_that_resume_get_exactly_their_events(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 100; seed <= 125; seed++)
+        random_life(seed, true);
+}
+
+static void a_heartbeat_is_answered_with_what_the_whole_stream_has(void **state)
+{
+    (void)state;
+    start(2, 6);
+    gateway(MR_REQUEST_OPEN, 1);
+    bed_append(&bed, 40);
+    settle();
+    struct test_request beat = {
+        .kind = MR_REQUEST_HEARTBEAT, .gateway = 1, .timestamp_ms = 77, .value = -1};
+    test_sink_push(&beat);
+    turn();
+    assert_int_equal(test_sink.ack_timestamp_ms, 77);
+    assert_int_equal(test_sink.ack_marker, 40);
+    test_sink.fill = 0.9;
+    subscribe(1, "a", 0, -1, marker_text(pump->deliverer.log_id, 9));
+    for (int i = 0; i < 50; i++) {
+        turn();
+        usleep(1000);
+    }
+    test_sink_push(&beat);
+    turn();
+    assert_int_equal(test_sink.acknowledged, 2);
+    assert_int_equal(test_sink.ack_marker, 9);
+    test_sink.fill = 0;
+    settle();
+    check(of(1, "a"), 0, -1, true);
+    stop();
+}
+
+static void markers_that_lead_nowhere_are_answered_with_resync(void **state)
+{
+    (void)state;
+    start(2, 8);
+    gateway(MR_REQUEST_OPEN, 1);
+    bed_append(&bed, 40);
+    settle();
+    atomic_store(&bed.board.shm->log_floor, 20);
+    uint64_t log_id = pump->deliverer.log_id;
+    subscribe(1, "other", 0, -1, marker_text(log_id + 1, 30));
+    subscribe(1, "trimmed", 0, -1, marker_text(log_id, 18));
+    subscribe(1, "beyond", 0, -1, marker_text(log_id, 41));
+    subscribe(1, "oldest", 0, -1, marker_text(log_id, 19));
+    settle();
+    const char *lost[] = {"other", "trimmed", "beyond"};
+    for (int i = 0; i < 3; i++) {
+        assert_true(of(1, lost[i])->resync);
+        assert_int_equal(of(1, lost[i])->marker, 40);
+    }
+    assert_false(of(1, "oldest")->resync);
+    bed_append(&bed, 40);
+    settle();
+    for (int i = 0; i < 3; i++)
+        check(of(1, lost[i]), 0, -1, true);
+    check(of(1, "oldest"), 0, -1, true);
+    stop();
+}
+
+static void a_log_that_is_lost_under_a_catch_up_is_told_with_a_second_answer(void **state)
+{
+    (void)state;
+    start(2, 9);
+    gateway(MR_REQUEST_OPEN, 1);
+    for (int i = 0; i < 8; i++) {
+        bed_append(&bed, 5);
+        settle();
+    }
+    char command[256];
+    struct mr_err err;
+    assert_int_equal(mr_log_sync(bed.log, &err), MR_OK);
+    snprintf(command, sizeof command,
+             "for f in %s/log/*.mrlog; do dd if=/dev/urandom of=$f bs=1 seek=4996 count=64 "
+             "conv=notrunc 2>/dev/null; done",
+             bed.dir);
+    assert_int_equal(system(command), 0);
+    subscribe(1, "a", 0, -1, marker_text(pump->deliverer.log_id, 3));
+    settle();
+    assert_int_equal(of(1, "a")->answers, 2);
+    assert_true(of(1, "a")->success && of(1, "a")->resync);
+    assert_int_equal(of(1, "a")->marker, 40);
+    stop();
+}
+
+static void a_slow_gateway_catches_up_as_it_reads_and_is_never_cut(void **state)
+{
+    (void)state;
+    test_sink_reset();
+    bed_open(&bed, 2, 10, 0);
+    bed.process.config.publisher_gateway_queue_size = 4096; /* the hold overflows at once */
+    open_pump();
+    settle();
+    gateway(MR_REQUEST_OPEN, 1);
+    bed_append(&bed, 2000);
+    settle();
+    subscribe(1, "a", 0, -1, marker_text(pump->deliverer.log_id, 0));
+    for (int i = 0; i < 3000; i++) {
+        test_sink.fill = i % 10 == 0 ? 0.2 : 0.8;
+        if (i % 3 == 0)
+            bed_append(&bed, 5);
+        bed_feed(&bed, UINT64_MAX, true);
+        for (uint32_t shard = 0; shard < 2; shard++) {
+            bed_apply(&bed, shard);
+            bed_match(&bed, shard, UINT32_MAX);
+        }
+        turn();
+    }
+    test_sink.fill = 0;
+    settle();
+    check(of(1, "a"), 0, -1, true);
+    stop();
+}
+
+static void a_killed_publisher_loses_nothing_for_those_who_resume(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 200; seed < 215; seed++) {
+        start(1 + (uint32_t)(seed % 4), seed);
+        mr_gateway_id id = 1;
+        uint64_t seen = 0, total = 0;
+        for (int life = 0; life < 6; life++) {
+            gateway(MR_REQUEST_OPEN, id);
+            subscribe(id, "a", 1, -1, marker_text(atomic_load(&bed.board.shm->log_id), seen));
+            uint64_t steps = bed_random(&bed, 400);
+            for (uint64_t i = 0; i < steps; i++) {
+                bed_step(&bed);
+                if (bed_random(&bed, 3) == 0)
+                    turn();
+                if (i % 100 == 0)
+                    usleep(500);
+            }
+            bool last = life == 5;
+            if (last)
+                settle();
+            const struct test_subscription *s = of(id, "a");
+            for (uint32_t i = 0; i < s->count; i++) {
+                for (uint64_t n = seen + 1; n < s->sequences[i]; n++)
+                    assert_false(bed_concerns(&bed.history[n - 1], 1, -1));
+                assert_true(s->sequences[i] > seen);
+                seen = s->sequences[i];
+                total++;
+            }
+            id++;
+            test_sink.request_first = test_sink.request_count; /* their connections are gone */
+            if (!last) {
+                mr_pump_close(&pump); /* not stopping: nothing is finished */
+                open_pump();
+            }
+        }
+        uint64_t expected = 0;
+        for (uint64_t n = 1; n <= bed.count; n++)
+            expected += bed_concerns(&bed.history[n - 1], 1, -1);
+        assert_int_equal(total, expected);
+        stop();
+    }
+}
+
+int main(void)
+{
+    mr_log_setup(MR_LOG_ERROR, MR_LOG_TEXT, "test");
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(subscriptions_that_resume_get_exactly_their_events),
+        cmocka_unit_test(a_heartbeat_is_answered_with_what_the_whole_stream_has),
+        cmocka_unit_test(markers_that_lead_nowhere_are_answered_with_resync),
+        cmocka_unit_test(a_log_that_is_lost_under_a_catch_up_is_told_with_a_second_answer),
+        cmocka_unit_test(a_slow_gateway_catches_up_as_it_reads_and_is_never_cut),
+        cmocka_unit_test(a_killed_publisher_loses_nothing_for_those_who_resume),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
