@@ -1,5 +1,6 @@
 #include "matcher/engine/engine.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <sys/random.h>
 
@@ -274,22 +275,29 @@ static void emit(struct mr_engine *engine, const struct mr_filter *filter)
     engine->id_count += filter->sub_count;
 }
 
+/* Within the posting's bounds? A missing value and one that is no number are in none. */
+static bool in_bounds(const struct mr_engine *engine, const struct mr_posting *posting)
+{
+    if (posting->slot == MR_SLOT_NONE)
+        return true;
+    const struct mr_found *found = &engine->found[posting->slot];
+    return found->event == engine->event && found->number >= posting->low &&
+           found->number <= posting->high;
+}
+
 static void visit(struct mr_engine *engine, const struct mr_postings *list)
 {
     const struct mr_posting *posting = mr_postings_items(list);
     for (uint32_t i = 0; i < list->count; i++, posting++) {
-        if (posting->check) {
-            engine->stats.candidates++;
-            if (!holds(engine, posting->check))
-                continue;
-        }
+        if (!in_bounds(engine, posting))
+            continue;
         const struct mr_filter *filter = posting->filter;
         uint32_t at = 0;
-        if (posting->check)
-            while (at < filter->conjunct_count &&
-                   (at == filter->anchored || holds(engine, filter->conjuncts[at])))
-                at++;
-        if (!posting->check || at == filter->conjunct_count)
+        while (at < filter->conjunct_count &&
+               (at == filter->anchored || holds(engine, filter->conjuncts[at])))
+            at++;
+        engine->stats.candidates++;
+        if (at == filter->conjunct_count)
             emit(engine, filter);
     }
 }
@@ -318,7 +326,7 @@ static void match_group(struct mr_engine *engine, struct mr_group *group,
         return;
     if (group->slots[MR_SLOT_ID] && event->document_id.len > 0) {
         engine->found[MR_SLOT_ID] = (struct mr_found){
-            .event = engine->event, .value = mr_value_from_id(event->document_id)};
+            .event = engine->event, .number = NAN, .value = mr_value_from_id(event->document_id)};
         engine->found_slots[engine->found_count++] = MR_SLOT_ID;
     }
     if (!mr_paths_extract(engine, group, event->document))

@@ -1,5 +1,6 @@
 #include "matcher/engine/filter.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 /* ---- conjuncts -> predicates ---- */
@@ -42,14 +43,6 @@ static struct mr_index_predicate *intern(struct mr_engine *engine, struct mr_gro
 
 /* ---- anchors ---- */
 
-/* How much checking this predicate costs, least first, for the order of checks. */
-static uint32_t check_cost(const struct mr_index_predicate *p)
-{
-    if (p->value.kind == MR_CONST_LIST || p->op == MR_PRED_CONTAINS)
-        return 3;
-    return p->op == MR_PRED_NE ? 2 : p->op == MR_PRED_EQ ? 0 : 1;
-}
-
 /* What hanging the filter on this conjunct costs later events, least first: the filters that
  * already hang on the same key meet the same events; of two keys that nobody uses, the one of the
  * path with more known values is rarer. UINT64_MAX: no key. */
@@ -85,16 +78,36 @@ static void choose_anchor(struct mr_filter *filter)
     }
 }
 
-/* The cheapest conjunct that the anchor does not prove. */
-static struct mr_index_predicate *first_check(const struct mr_filter *filter)
+static bool numeric_bound(const struct mr_index_predicate *p, double *low, double *high)
 {
-    struct mr_index_predicate *best = NULL;
+    double number;
+    if (p->value.kind == MR_CONST_INT)
+        number = (double)p->value.integer;
+    else if (p->value.kind == MR_CONST_DOUBLE)
+        number = p->value.number;
+    else
+        return false;
+    *low = p->op == MR_PRED_GT || p->op == MR_PRED_GE ? number : -INFINITY;
+    *high = p->op == MR_PRED_LT || p->op == MR_PRED_LE ? number : INFINITY;
+    return *low > -INFINITY || *high < INFINITY;
+}
+
+/* A posting with the bounds of the first number that the filter orders. */
+static struct mr_posting make_posting(struct mr_filter *filter, uint32_t ref)
+{
+    struct mr_posting posting = {
+        .filter = filter, .low = -INFINITY, .high = INFINITY, .slot = MR_SLOT_NONE, .ref = ref};
     for (uint16_t i = 0; i < filter->conjunct_count; i++) {
-        struct mr_index_predicate *p = filter->conjuncts[i];
-        if (i != filter->anchored && (!best || check_cost(p) < check_cost(best)))
-            best = p;
+        const struct mr_index_predicate *p = filter->conjuncts[i];
+        double low, high;
+        if (!numeric_bound(p, &low, &high) ||
+            (posting.slot != MR_SLOT_NONE && posting.slot != p->slot))
+            continue;
+        posting.slot = p->slot;
+        posting.low = low > posting.low ? low : posting.low;
+        posting.high = high < posting.high ? high : posting.high;
     }
-    return best;
+    return posting;
 }
 
 static bool hang(struct mr_engine *engine, struct mr_filter *filter, struct mr_postings *list,
@@ -103,7 +116,7 @@ static bool hang(struct mr_engine *engine, struct mr_filter *filter, struct mr_p
     uint32_t ref = filter->anchor_count;
     struct mr_anchor *anchor = &filter->anchors[ref];
     *anchor = (struct mr_anchor){.list = list, .predicate = predicate};
-    if (!mr_postings_add(engine, anchor, (struct mr_posting){filter, first_check(filter), ref}))
+    if (!mr_postings_add(engine, anchor, make_posting(filter, ref)))
         return false;
     filter->anchor_count++;
     if (predicate && list->count == 1)

@@ -16,12 +16,16 @@ struct mr_filter;
 struct mr_group;
 struct mr_trie_node;
 
-/* ref: which of the filter's anchors this is. */
+enum { MR_SLOT_ID = 0 };
+#define MR_SLOT_NONE UINT32_MAX
+
+/* low and high bound a number that the filter also asks for, so that most events pass by without
+ * touching the filter. Rounding keeps order, so nothing that holds is ever passed by. */
 struct mr_posting {
     struct mr_filter *filter;
-    struct mr_index_predicate
-        *check; /* the first thing to check behind the anchor; NULL: nothing */
-    uint32_t ref;
+    double low, high;
+    uint32_t slot; /* of that number; MR_SLOT_NONE: the filter bounds none */
+    uint32_t ref;  /* which of the filter's anchors this is */
 };
 struct mr_postings {
     uint32_t count, capacity; /* capacity 1: in place */
@@ -31,7 +35,6 @@ struct mr_postings {
     };
 };
 
-enum { MR_SLOT_ID = 0 };
 struct mr_slot {
     struct mr_trie_node *node;   /* NULL: the document id */
     uint32_t index;              /* in the group's slots */
@@ -114,6 +117,7 @@ struct mr_sub_table {
 /* What an event had at a slot. */
 struct mr_found {
     uint64_t event; /* the one it was found in */
+    double number;  /* nearest to a number's value; else NaN */
     struct mr_value value;
 };
 

@@ -1,3 +1,5 @@
+#include <math.h>
+
 #include "matcher/engine/index.h"
 
 /* A key as the walk and the trie see it. Up to 7 bytes it is its word alone. */
@@ -67,7 +69,13 @@ static inline bool read_key(const uint8_t **at, const uint8_t *end, struct path_
 
 static void found(struct mr_engine *engine, uint32_t slot, const struct mr_value *value)
 {
-    engine->found[slot] = (struct mr_found){.event = engine->event, .value = *value};
+    double number = NAN;
+    if (value->kind == MR_VALUE_INT)
+        number = (double)value->integer;
+    else if (value->kind == MR_VALUE_DOUBLE || value->kind == MR_VALUE_DECIMAL)
+        number = value->number;
+    engine->found[slot] =
+        (struct mr_found){.event = engine->event, .number = number, .value = *value};
     engine->found_slots[engine->found_count++] = slot;
 }
 
