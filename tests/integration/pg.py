@@ -113,6 +113,8 @@ class Cluster:
         for pid in [postmaster, *map(int, children)]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        # Where nobody reaps orphans the postmaster stays a zombie, which the next one takes for alive.
+        os.unlink(os.path.join(self.data, "postmaster.pid"))
         self._running = False
 
     def dsn(self, dbname="postgres", user="postgres", host=None, **more):
