@@ -15,10 +15,11 @@ enum mr_record_type {
 
 /* One event and the subscriptions it concerns. An event with more subscriptions than fit into one
  * record gets several in a row, flag MR_MATCH_MORE on all but the last. Events without a match get
- * none. They become visible together, unless they are more than the whole ring holds: then a matcher
- * that dies in between has its successor begin with the first again, and a reader drops the ids at or
- * before the last one that it has of the same sequence. The match ring's note (mr_ring_publish) is the event-ring position through which all is
- * matched, so a matcher that restarts matches no event twice. */
+ * none. They become visible together, unless they are more than the whole ring holds: then the
+ * successor of a matcher that died in between begins with the first again, and a reader drops the ids
+ * at or before the last one that it has of the same sequence. The match ring's note (mr_ring_publish)
+ * is the event-ring position through which all is matched, so a matcher that restarts matches no
+ * event twice. */
 struct mr_match_head {
     uint64_t sequence; /* of the event */
     uint64_t position; /* of its record in the event ring of the same shard */
