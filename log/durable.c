@@ -95,7 +95,8 @@ enum mr_rc mr_log_durable_reap(struct mr_log_writer *w, bool wait, struct mr_err
     }
     if (op == &w->op_timer)
         return MR_OK;
-    if (op->result < 0) {
+    bool gone = op == &w->op_unlink && op->result == -ENOENT;
+    if (op->result < 0 && !gone) { /* a segment that someone else has removed is removed */
         errno = -op->result;
         return mr_fail(err, MR_FATAL, "%s log %s",
                        op == &w->op_unlink ? "remove the oldest segment of" : "fsync",

@@ -53,7 +53,9 @@ static void cursor_fini(struct cursor *cursor)
 static enum mr_rc cursor_enter(struct mr_log_reader *r, struct cursor *cursor, uint64_t first,
                                struct mr_err *err)
 {
-    struct mr_log_open how = {.dir_fd = r->dir_fd, .dir = r->dir, .first_sequence = first};
+    /* A power loss may take the head back to "not begun" until a writer has repaired it. */
+    struct mr_log_open how = {
+        .dir_fd = r->dir_fd, .dir = r->dir, .first_sequence = first, .allow_unbegun = true};
     struct mr_log_segment segment;
     enum mr_rc rc = mr_log_segment_open(&segment, &how, err);
     if (rc != MR_OK)

@@ -115,16 +115,12 @@ static enum mr_rc load_batch(struct mr_log_scan *scan, const struct mr_log_batch
 enum mr_rc mr_log_scan_next(struct mr_log_scan *scan, const struct mr_log_batch_head **out,
                             struct mr_err *err)
 {
-    bool stale = in_window(scan, 1) != NULL;
     enum mr_rc rc = load_batch(scan, out, err);
-    if (rc == MR_OK && !*out && stale) {
-        scan->window_len = 0; /* what was read before the writer came here proves nothing */
-        rc = load_batch(scan, out, err);
-    }
     if (rc != MR_OK)
         return rc;
     if (!*out) {
-        scan->window_len = 0;
+        scan->window_len =
+            0; /* what was read before the writer came here proves nothing next time */
         scan->fill_bytes = FILL_BYTES_MIN;
         return MR_AGAIN;
     }

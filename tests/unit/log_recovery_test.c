@@ -103,6 +103,11 @@ static void reopen_and_go_on(const struct mr_log_options *options, uint64_t last
     assert_int_equal(read_log(options->dir, &end, &err), last + 2);
     assert_ok(mr_log_writer_close(&w, &err));
     assert_ok(mr_log_verify(options->dir, NULL, NULL, &err));
+    assert_ok(mr_log_writer_open(&w, options, &err)); /* what was cut is gone for good */
+    mr_log_writer_state(w, &log);
+    assert_int_equal(log.torn_bytes, 0);
+    assert_int_equal(log.last, last + 2);
+    assert_ok(mr_log_writer_close(&w, &err));
 }
 
 static void a_tail_torn_at_any_byte_is_cut_and_the_log_goes_on(void **state)
