@@ -20,10 +20,30 @@ struct mr_checkpoint {
 MR_MUST_USE enum mr_rc mr_checkpoint_read(const char *directory, struct mr_checkpoint *out,
                                           struct mr_err *err);
 
-/* Replace it, durably. MR_RETRY: not written (disk full, ...), the old one is whole. */
-MR_MUST_USE enum mr_rc mr_checkpoint_write(const char *directory,
+/* Replaces the file without blocking: the disk may take seconds for an fsync, and meanwhile a
+ * process may die that has to be replaced at once. One write at a time. */
+struct mr_checkpoint_writer {
+    const char *directory;
+    uint64_t context; /* of the kernel's asynchronous I/O; 0: not available, fsync is waited for */
+    int event_fd;     /* readable when mr_checkpoint_work has something to do */
+    int fd;           /* what is being synced; -1: nothing */
+    enum { MR_CHECKPOINT_IDLE, MR_CHECKPOINT_FILE, MR_CHECKPOINT_DIRECTORY } phase;
+    struct mr_checkpoint next; /* what is being written */
+};
+/* directory: borrowed until close. */
+MR_MUST_USE enum mr_rc mr_checkpoint_open(struct mr_checkpoint_writer *writer,
+                                          const char *directory, struct mr_err *err);
+/* Waits for a write that is under way. */
+void mr_checkpoint_close(struct mr_checkpoint_writer *writer);
+
+/* Begin to write. Only when the phase is IDLE. MR_OK: begun; MR_RETRY: not written (disk full,
+ * ...), and the old one is whole. */
+MR_MUST_USE enum mr_rc mr_checkpoint_begin(struct mr_checkpoint_writer *writer,
                                            const struct mr_checkpoint *checkpoint,
                                            struct mr_err *err);
+/* Take the next step if there is one. MR_AGAIN: not done, or nothing to do; MR_OK: next is durable
+ * and the writer idle; MR_RETRY: as above, and idle. */
+MR_MUST_USE enum mr_rc mr_checkpoint_work(struct mr_checkpoint_writer *writer, struct mr_err *err);
 
 /* Move a broken one aside, to directory/checkpoint.broken, for someone to look at. */
 MR_MUST_USE enum mr_rc mr_checkpoint_set_aside(const char *directory, struct mr_err *err);

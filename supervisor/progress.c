@@ -36,7 +36,14 @@ enum mr_rc mr_progress_open(struct mr_supervisor *s, struct mr_err *err)
         mr_log_info("supervisor", "checkpoint_read", "sequence=%" PRIu64 " log_id=%016" PRIx64,
                     s->checkpoint.sequence, s->checkpoint.log_id);
     }
-    return rc;
+    return rc == MR_OK ? mr_checkpoint_open(&s->writer, directory, err) : rc;
+}
+
+static void tell_failure(struct mr_supervisor *s, const struct mr_err *err)
+{
+    mr_count(s->cell, MR_COUNTER_CHECKPOINT_ERRORS, 1);
+    mr_log_error("supervisor", "checkpoint_not_written",
+                 "why=\"%s\" effect=\"the source is not acknowledged\"", err->text);
 }
 
 void mr_progress_write(struct mr_supervisor *s, uint64_t now_ns)
@@ -46,22 +53,31 @@ void mr_progress_write(struct mr_supervisor *s, uint64_t now_ns)
     uint64_t through = mr_rings_released_through(&s->rings);
     uint64_t durable = mr_counter_get(&board->cells[MR_CELL_PULLER], MR_COUNTER_LOG_DURABLE);
     through = durable < through ? durable : through;
-    if (log_id == 0 || log_id != s->checkpoint.log_id || through <= s->checkpoint.sequence)
+    if (s->writer.phase != MR_CHECKPOINT_IDLE || log_id == 0 || log_id != s->checkpoint.log_id ||
+        through <= s->checkpoint.sequence)
         return;
     struct mr_checkpoint next = {
         .log_id = log_id, .sequence = through, .wall_us = mr_clock_wall_us()};
     struct mr_err err = {0};
     strcpy(next.instance, s->config.instance_name.text);
     s->checkpoint_ns = now_ns;
-    if (mr_checkpoint_write(s->config.instance_data_dir.text, &next, &err) != MR_OK) {
-        mr_count(s->cell, MR_COUNTER_CHECKPOINT_ERRORS, 1);
-        mr_log_error("supervisor", "checkpoint_not_written",
-                     "why=\"%s\" effect=\"the source is not acknowledged\"", err.text);
+    if (mr_checkpoint_begin(&s->writer, &next, &err) != MR_OK)
+        tell_failure(s, &err);
+}
+
+void mr_progress_step(struct mr_supervisor *s)
+{
+    struct mr_err err = {0};
+    enum mr_rc rc = mr_checkpoint_work(&s->writer, &err);
+    if (rc == MR_AGAIN)
+        return;
+    if (rc != MR_OK) {
+        tell_failure(s, &err);
         return;
     }
-    s->checkpoint = next;
-    atomic_store_explicit(&board->checkpoint, through, memory_order_release);
-    mr_gauge(s->cell, MR_COUNTER_CHECKPOINT_SEQUENCE, through);
+    s->checkpoint = s->writer.next;
+    atomic_store_explicit(&s->board.shm->checkpoint, s->checkpoint.sequence, memory_order_release);
+    mr_gauge(s->cell, MR_COUNTER_CHECKPOINT_SEQUENCE, s->checkpoint.sequence);
     mr_count(s->cell, MR_COUNTER_CHECKPOINTS, 1);
 }
 

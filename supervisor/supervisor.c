@@ -18,8 +18,9 @@
 #define TURN_TASK_NS MR_NS_PER_MS        /* while something is under way */
 
 enum { EVENTS_MAX = 32 };
-#define EVENT_SIGNAL (UINT64_C(3) << 32)
-#define EVENT_HTTP   (UINT64_C(4) << 32)
+#define EVENT_SIGNAL     (UINT64_C(3) << 32)
+#define EVENT_HTTP       (UINT64_C(4) << 32)
+#define EVENT_CHECKPOINT (UINT64_C(5) << 32)
 
 void mr_supervisor_direct(struct mr_supervisor *s, enum mr_directive directive)
 {
@@ -219,6 +220,8 @@ static void loop(struct mr_supervisor *s)
                 on_control(s, index, now_ns);
             else if (kind == EVENT_SIGNAL)
                 on_signal(s);
+            else if (kind == EVENT_CHECKPOINT)
+                mr_progress_step(s);
         }
         turn(s, now_ns, &next_ns);
     }
@@ -290,6 +293,15 @@ static enum mr_rc open_http(struct mr_supervisor *s, struct mr_err *err)
     return MR_OK;
 }
 
+static enum mr_rc open_progress(struct mr_supervisor *s, struct mr_err *err)
+{
+    enum mr_rc rc = mr_progress_open(s, err);
+    struct epoll_event event = {.events = EPOLLIN, .data.u64 = EVENT_CHECKPOINT};
+    if (rc == MR_OK && epoll_ctl(s->epoll_fd, EPOLL_CTL_ADD, s->writer.event_fd, &event) != 0)
+        rc = mr_fail(err, MR_FATAL, "watch the checkpoint's writer");
+    return rc;
+}
+
 static enum mr_rc check_stdin(const struct mr_config *config, struct mr_err *err)
 {
     bool wanted = strcmp(config->source_kind.text, "ndjson") == 0 &&
@@ -314,7 +326,7 @@ static enum mr_rc open_all(struct mr_supervisor *s, struct mr_err *err)
     if (rc == MR_OK)
         rc = make_directory(s->config.instance_data_dir.text, err);
     if (rc == MR_OK)
-        rc = mr_progress_open(s, err);
+        rc = open_progress(s, err);
     if (rc == MR_OK)
         rc = mr_segments_create(&s->board, &s->config, ring_set, err);
     if (rc != MR_OK)
@@ -346,6 +358,8 @@ static void close_all(struct mr_supervisor *s)
     }
     struct mr_err *failure = s->outcome.rc == MR_OK ? NULL : &s->outcome;
     answer(s, s->task_client, failure, failure ? failure->text : "stopped");
+    if (s->writer.event_fd >= 0)
+        mr_checkpoint_close(&s->writer);
     mr_control_close(&s->control);
     mr_notify_close(&s->notify);
     if (s->epoll_fd >= 0)
@@ -363,6 +377,7 @@ int mr_supervisor_run(const struct mr_config_source *source)
                                 .epoll_fd = -1,
                                 .signal_fd = -1,
                                 .control = {.fd = -1},
+                                .writer = {.event_fd = -1, .fd = -1},
                                 .task_client = MR_CONTROL_NOBODY};
     mr_log_setup(MR_LOG_INFO, MR_LOG_TEXT, "supervisor");
     for (uint32_t i = 0; i < MR_CONTROL_CLIENTS; i++)
@@ -386,8 +401,7 @@ int mr_supervisor_run(const struct mr_config_source *source)
     rc = s->outcome.rc;
     close_all(s);
     if (rc != MR_OK)
-        mr_log_error("supervisor", "failed", "rc=%s why=\"%s\"", mr_rc_name(rc),
-                     s->outcome.text);
+        mr_log_error("supervisor", "failed", "rc=%s why=\"%s\"", mr_rc_name(rc), s->outcome.text);
     mr_log_info("supervisor", "stopped", "exit=%d", mr_exit_code(rc));
     return mr_exit_code(rc);
 }

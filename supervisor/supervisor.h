@@ -59,9 +59,10 @@ struct mr_supervisor {
     struct mr_http *http; /* NULL: none */
     int epoll_fd, signal_fd;
     struct mr_checkpoint checkpoint; /* the last durable one; log_id 0: the log is not known yet */
-    uint64_t checkpoint_ns;          /* when it was written, or last tried */
-    uint32_t generation_last;        /* of ring sets, also of those that failed */
-    bool was_ready;                  /* all have been ready together once */
+    struct mr_checkpoint_writer writer;
+    uint64_t checkpoint_ns;   /* when it was written, or last tried */
+    uint32_t generation_last; /* of ring sets, also of those that failed */
+    bool was_ready;           /* all have been ready together once */
     enum mr_task task;
     uint32_t task_client; /* whom to answer at its end; MR_CONTROL_NOBODY */
     struct mr_scale scale;
@@ -83,7 +84,9 @@ void mr_supervisor_request(struct mr_supervisor *s, uint32_t client, const char 
 /* progress.c */
 MR_MUST_USE enum mr_rc mr_progress_open(struct mr_supervisor *s, struct mr_err *err);
 void mr_progress_work(struct mr_supervisor *s, uint64_t now_ns);
-void mr_progress_write(struct mr_supervisor *s, uint64_t now_ns);
+void mr_progress_write(struct mr_supervisor *s,
+                       uint64_t now_ns);        /* begin, if there is something new */
+void mr_progress_step(struct mr_supervisor *s); /* the writer's event_fd is readable */
 /* scale.c */
 void mr_scale_begin(struct mr_supervisor *s, uint32_t shards, uint32_t client, uint64_t now_ns);
 void mr_scale_work(struct mr_supervisor *s, uint64_t now_ns);

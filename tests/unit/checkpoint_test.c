@@ -1,5 +1,6 @@
 /* Unit tests of supervisor/checkpoint.h. */
 #include <fcntl.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -40,6 +41,25 @@ static int remove_directory(void **state)
     return rmdir(directory);
 }
 
+/* Write and wait until it is durable, as the supervisor's loop does. */
+static enum mr_rc write_durably(const char *where, const struct mr_checkpoint *checkpoint,
+                                struct mr_err *err)
+{
+    struct mr_checkpoint_writer writer;
+    assert_int_equal(mr_checkpoint_open(&writer, where, err), MR_OK);
+    enum mr_rc rc = mr_checkpoint_begin(&writer, checkpoint, err);
+    for (enum mr_rc step = MR_AGAIN; rc == MR_OK && step == MR_AGAIN;) {
+        struct pollfd ready = {.fd = writer.event_fd, .events = POLLIN};
+        assert_int_equal(poll(&ready, 1, 10000), 1);
+        step = mr_checkpoint_work(&writer, err);
+        rc = step == MR_AGAIN ? MR_OK : step;
+    }
+    assert_int_equal(writer.phase, MR_CHECKPOINT_IDLE);
+    assert_int_equal(mr_checkpoint_work(&writer, err), MR_AGAIN);
+    mr_checkpoint_close(&writer);
+    return rc;
+}
+
 static void bytes_of_file(unsigned char out[FILE_BYTES])
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -60,7 +80,7 @@ static void what_is_written_is_read_and_only_ours_to_read(void **state)
     struct mr_err err = {0};
     struct stat status;
     (void)state;
-    assert_int_equal(mr_checkpoint_write(directory, &sample, &err), MR_OK);
+    assert_int_equal(write_durably(directory, &sample, &err), MR_OK);
     assert_int_equal(mr_checkpoint_read(directory, &got, &err), MR_OK);
     assert_string_equal(got.instance, "alpha");
     assert_int_equal(got.log_id, sample.log_id);
@@ -85,7 +105,7 @@ static void every_single_changed_bit_is_found(void **state)
     struct mr_checkpoint got;
     struct mr_err err = {0};
     (void)state;
-    assert_int_equal(mr_checkpoint_write(directory, &sample, &err), MR_OK);
+    assert_int_equal(write_durably(directory, &sample, &err), MR_OK);
     bytes_of_file(bytes);
     for (size_t bit = 0; bit < FILE_BYTES * 8; bit++) {
         bytes[bit / 8] ^= (unsigned char)(1u << bit % 8);
@@ -102,7 +122,7 @@ static void every_shorter_or_longer_file_is_refused(void **state)
     struct mr_checkpoint got;
     struct mr_err err = {0};
     (void)state;
-    assert_int_equal(mr_checkpoint_write(directory, &sample, &err), MR_OK);
+    assert_int_equal(write_durably(directory, &sample, &err), MR_OK);
     bytes_of_file(bytes);
     for (size_t len = 0; len <= FILE_BYTES + 1; len++) {
         write_file(bytes, len);
@@ -116,14 +136,14 @@ static void a_write_that_fails_leaves_the_old_one_whole(void **state)
     struct mr_checkpoint next = sample, got;
     struct mr_err err = {0};
     (void)state;
-    assert_int_equal(mr_checkpoint_write(directory, &sample, &err), MR_OK);
+    assert_int_equal(write_durably(directory, &sample, &err), MR_OK);
     assert_int_equal(mkdir(path_new, 0700), 0);
     next.sequence = 9999;
-    assert_int_equal(mr_checkpoint_write(directory, &next, &err), MR_RETRY);
+    assert_int_equal(write_durably(directory, &next, &err), MR_RETRY);
     assert_non_null(strstr(err.text, "checkpoint.new"));
     assert_int_equal(mr_checkpoint_read(directory, &got, &err), MR_OK);
     assert_int_equal(got.sequence, 4711);
-    assert_int_equal(mr_checkpoint_write("/nonexistent", &next, &err), MR_RETRY);
+    assert_int_equal(write_durably("/nonexistent", &next, &err), MR_RETRY);
 }
 
 static void a_torn_new_file_from_a_crash_changes_nothing(void **state)
@@ -131,12 +151,44 @@ static void a_torn_new_file_from_a_crash_changes_nothing(void **state)
     struct mr_checkpoint got;
     struct mr_err err = {0};
     (void)state;
-    assert_int_equal(mr_checkpoint_write(directory, &sample, &err), MR_OK);
+    assert_int_equal(write_durably(directory, &sample, &err), MR_OK);
     int fd = open(path_new, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
     assert_int_equal(write(fd, "torn", 4), 4);
     close(fd);
     assert_int_equal(mr_checkpoint_read(directory, &got, &err), MR_OK);
-    assert_int_equal(mr_checkpoint_write(directory, &sample, &err), MR_OK);
+    assert_int_equal(write_durably(directory, &sample, &err), MR_OK);
+}
+
+static void a_writer_closed_in_the_middle_leaves_the_old_or_the_new_one(void **state)
+{
+    struct mr_checkpoint_writer writer;
+    struct mr_checkpoint next = sample, got;
+    struct mr_err err = {0};
+    (void)state;
+    assert_int_equal(write_durably(directory, &sample, &err), MR_OK);
+    next.sequence = 9999;
+    assert_int_equal(mr_checkpoint_open(&writer, directory, &err), MR_OK);
+    assert_int_equal(mr_checkpoint_begin(&writer, &next, &err), MR_OK);
+    mr_checkpoint_close(&writer);
+    assert_int_equal(mr_checkpoint_read(directory, &got, &err), MR_OK);
+    assert_int_equal(got.sequence, 4711);
+}
+
+static void without_asynchronous_io_it_is_written_all_the_same(void **state)
+{
+    struct mr_checkpoint_writer writer;
+    struct mr_checkpoint got;
+    struct mr_err err = {0};
+    (void)state;
+    assert_int_equal(mr_checkpoint_open(&writer, directory, &err), MR_OK);
+    uint64_t context = writer.context;
+    writer.context = 0;
+    assert_int_equal(mr_checkpoint_begin(&writer, &sample, &err), MR_OK);
+    assert_int_equal(mr_checkpoint_work(&writer, &err), MR_AGAIN);
+    assert_int_equal(mr_checkpoint_work(&writer, &err), MR_OK);
+    writer.context = context;
+    mr_checkpoint_close(&writer);
+    assert_int_equal(mr_checkpoint_read(directory, &got, &err), MR_OK);
 }
 
 static void a_broken_one_is_set_aside(void **state)
@@ -161,6 +213,8 @@ int main(void)
         IN_DIRECTORY(every_shorter_or_longer_file_is_refused),
         IN_DIRECTORY(a_write_that_fails_leaves_the_old_one_whole),
         IN_DIRECTORY(a_torn_new_file_from_a_crash_changes_nothing),
+        IN_DIRECTORY(a_writer_closed_in_the_middle_leaves_the_old_or_the_new_one),
+        IN_DIRECTORY(without_asynchronous_io_it_is_written_all_the_same),
         IN_DIRECTORY(a_broken_one_is_set_aside),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
