@@ -3,12 +3,8 @@
 #include "puller/source.h"
 
 static const struct mr_source_ops *const sources[] = {
-#ifdef MR_WITH_POSTGRES
     &mr_source_postgres,
-#endif
-#ifdef MR_WITH_NDJSON
     &mr_source_ndjson,
-#endif
     &mr_source_generator,
 };
 
