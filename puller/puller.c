@@ -229,16 +229,36 @@ static enum mr_rc seal(struct mr_puller *puller, uint64_t now_ns, struct mr_err 
     return MR_OK;
 }
 
+static enum mr_rc feed_on(struct mr_puller *puller, uint32_t *fed, struct mr_err *err)
+{
+    mr_log_writer_state(puller->log, &puller->state);
+    if (puller->control.paused)
+        return MR_OK;
+    return mr_feed_turn(&puller->feed, puller->state.written, FEED_EVENTS_TURN, fed, err);
+}
+
+/* The source gives up. What it gave before is in nobody's way: it goes into the log and, where
+ * there is room, into the rings; the rest follows when the cause is mended. */
+static void keep_taken(struct mr_puller *puller, uint64_t now_ns)
+{
+    struct mr_err err = {.rc = MR_OK};
+    uint32_t fed;
+    if (seal(puller, now_ns, &err) != MR_OK || feed_on(puller, &fed, &err) != MR_OK)
+        mr_log_error("puller", "not_kept", "why=\"%s\"", err.text);
+}
+
 static enum mr_rc read_source(struct mr_puller *puller, uint64_t now_ns, struct mr_err *err)
 {
     puller->read_ns = now_ns;
     mr_intake_begin(&puller->intake, now_ns);
     enum mr_rc rc = puller->source->ops->poll(puller->source, &puller->intake, now_ns, err);
+    if (rc != MR_OK && rc != MR_CLOSED) {
+        keep_taken(puller, now_ns);
+        return mr_err_prefix(err, "source %s", puller->source->ops->name);
+    }
     if (rc == MR_CLOSED) {
         puller->source_ended = true;
         mr_log_info("puller", "source_ended", "source=%s", puller->source->ops->name);
-    } else if (rc != MR_OK) {
-        return mr_err_prefix(err, "source %s", puller->source->ops->name);
     }
     return seal(puller, now_ns, err);
 }
@@ -299,9 +319,7 @@ static enum mr_rc turn(struct mr_puller *puller, uint64_t now_ns, uint64_t *done
         rc = seal(puller, now_ns, err);
     if (rc != MR_OK)
         return rc;
-    mr_log_writer_state(puller->log, &puller->state);
-    if (!puller->control.paused)
-        rc = mr_feed_turn(&puller->feed, puller->state.written, FEED_EVENTS_TURN, &fed, err);
+    rc = feed_on(puller, &fed, err);
     uint64_t checkpoint = atomic_load_explicit(&board->checkpoint, memory_order_acquire);
     if (rc == MR_OK)
         rc = mr_log_poll(puller->log, checkpoint, now_ns, err);

@@ -19,6 +19,7 @@ struct mr_lines {
     size_t line_len; /* with its end; of the line that was shown last, 0: none */
     bool ended;      /* read returned end of file */
     bool skipping;   /* inside a line that is too long */
+    bool finishing;  /* another file has taken the name: this one has an end now */
     uint64_t offset; /* in the file, of the byte at start */
     uint64_t number; /* of the line that was shown last, from 1 */
     uint64_t device, inode;
@@ -42,8 +43,9 @@ MR_MUST_USE enum mr_rc mr_lines_open(struct mr_lines *lines, uint64_t offset, ui
 MR_MUST_USE enum mr_rc mr_lines_next(struct mr_lines *lines, struct mr_str *line,
                                      struct mr_err *err);
 void mr_lines_done(struct mr_lines *lines);
-/* At the end of a followed file: did another one take its name, or was it cut off? Then reading
- * goes on at the start of what is there now. */
+/* At the end of a followed file. Rotated: another one has taken its name; this one can be read to
+ * its end (MR_CLOSED), and then mr_lines_open opens the other. Truncated: reading has begun anew.
+ */
 MR_MUST_USE enum mr_rc mr_lines_look(struct mr_lines *lines, enum mr_lines_change *change,
                                      struct mr_err *err);
 #endif
