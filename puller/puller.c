@@ -325,7 +325,8 @@ static enum mr_rc turn(struct mr_puller *puller, uint64_t now_ns, uint64_t *done
         rc = mr_log_poll(puller->log, checkpoint, now_ns, err);
     if (rc != MR_OK)
         return rc;
-    follow_log(puller, now_ns);
+    /* What was sealed in this turn was read at its start: the time between is what is measured. */
+    follow_log(puller, puller->state.last != last_before ? mr_clock_ns() : now_ns);
     bool idle = checkpoint >= puller->state.last && puller->intake.batch_count == 0;
     rc = mr_confirm_turn(&puller->confirm, puller->source, checkpoint, idle, now_ns, err);
     if (rc == MR_OK)
