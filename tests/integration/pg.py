@@ -114,7 +114,8 @@ class Cluster:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         # Where nobody reaps orphans the postmaster stays a zombie, which the next one takes for alive.
-        os.unlink(os.path.join(self.data, "postmaster.pid"))
+        for lock in (os.path.join(self.data, "postmaster.pid"), f"{self.dir}/.s.PGSQL.{self.port}.lock"):
+            os.unlink(lock)
         self._running = False
 
     def dsn(self, dbname="postgres", user="postgres", host=None, **more):
