@@ -53,6 +53,7 @@ struct pg_source {
     uint64_t feedback_ns; /* the last feedback */
     uint64_t feedback_every_ns;
     uint64_t silence_ns_max;
+    uint64_t polled_ns;
     uint64_t received_ns; /* when the server was last heard, or could not be for a full intake */
     uint64_t durable_lsn; /* confirmed by the puller */
     uint64_t idle_lsn;    /* confirmed by it on an idle stream, to be acknowledged a call later */
@@ -311,7 +312,7 @@ static enum mr_rc work_start(struct pg_source *s, uint64_t now_ns, struct mr_err
     s->feedback_every_ns = timeout_ns == 0 || timeout_ns / 3 > FEEDBACK_NS_MAX
                                ? FEEDBACK_NS_MAX
                                : at_least(timeout_ns / 3, 1);
-    s->received_ns = now_ns;
+    s->received_ns = s->polled_ns = now_ns;
     s->feedback_due = true;
     s->ever_streamed = true;
     enter(s, PULL_STREAM, now_ns);
@@ -378,6 +379,10 @@ static enum mr_rc pump(struct pg_source *s, struct mr_intake *intake, uint64_t n
 static enum mr_rc work_stream(struct pg_source *s, struct mr_intake *intake, uint64_t now_ns,
                               struct mr_err *err)
 {
+    /* Not polled for long: a pause of ours, which says nothing about the server. */
+    if (now_ns - s->polled_ns > s->silence_ns_max / 2 + MR_NS_PER_S)
+        s->received_ns = now_ns;
+    s->polled_ns = now_ns;
     enum mr_rc rc = pump(s, intake, now_ns, err);
     if (rc == MR_OK || rc == MR_AGAIN) {
         mr_pg_stream_state_position(&s->stream, intake, false, now_ns);
@@ -480,11 +485,13 @@ static enum mr_rc pg_confirm(struct mr_source *source, const struct mr_position 
         return rc;
     uint64_t lsn = idle && confirmed.lsn > s->idle_lsn ? s->idle_lsn : confirmed.lsn;
     s->idle_lsn = confirmed.lsn;
-    if (lsn <= s->durable_lsn)
-        return MR_OK;
-    s->durable_lsn = lsn;
-    s->feedback_due = true;
-    mr_gauge(s->base.cell, MR_COUNTER_SOURCE_CONFIRMED, lsn);
+    if (lsn > s->durable_lsn) {
+        s->durable_lsn = lsn;
+        s->feedback_due = true;
+        mr_gauge(s->base.cell, MR_COUNTER_SOURCE_CONFIRMED, lsn);
+    }
+    /* Also when nothing moved: while the puller drains or is paused this is the only call there is,
+     * and the server wants to hear of us. */
     if (s->state != PULL_STREAM)
         return MR_OK;
     uint64_t now_ns = mr_clock_ns();
