@@ -495,3 +495,32 @@ def test_the_service_manager_is_told(bed):
         bed.process.send_signal(signal.SIGTERM)
         hear("STOPPING=1")
         assert bed.wait_exit() == 0
+
+
+def test_the_real_pipeline_runs_scales_heals_and_stops_with_everything_released():
+    settings = {"source.kind": "generator", "generator.rate": 20000, "matcher.shards": 1}
+    with Instance(settings) as real:
+        real.start()
+
+        def ask():
+            return json.loads(real.command("status", "--json").stdout)
+
+        for shards in (4, 2, 3):
+            fed = ask()["fed"]
+            result = real.command("scale", str(shards))
+            assert result.returncode == 0, result.stderr
+            pause_ms = float(re.search(r"held for ([\d.]+) ms", result.stdout)[1])
+            assert pause_ms <= 500, result.stdout
+            wait_for(lambda: ask()["released"] > fed, 10, "events behind the change")
+            assert len([s for s in real.segments() if ".e" in s]) == shards
+        for name in ("matcher-0", "puller", "publisher"):
+            pid = next(p["pid"] for p in ask()["processes"] if p["name"] == name)
+            os.kill(pid, signal.SIGKILL)
+            wait_for(lambda: ask()["state"] == "running" and pid not in [p["pid"] for p in ask()["processes"]], 10, name)
+            released = ask()["released"]
+            wait_for(lambda: ask()["released"] > released, 10, f"events behind the death of {name}")
+        assert real.command("drain").returncode == 0
+        end = ask()
+        assert end["checkpoint"] == end["fed"] == end["log"]["durable"] == end["log"]["written"]
+        assert real.stop() == 0, real.log_tail()
+        assert real.segments() == []
