@@ -257,8 +257,9 @@ static char *put_padded(char *out, uint64_t value, size_t width)
 size_t mr_text_date_ms(char *out, int64_t ms)
 {
     const int64_t day_ms = 86400000;
-    int64_t days = ms / day_ms - (ms % day_ms < 0);
-    uint32_t in_day = (uint32_t)(ms - days * day_ms);
+    int64_t rest = ms % day_ms; /* of the sign of ms; days * day_ms could overflow */
+    int64_t days = ms / day_ms - (rest < 0);
+    uint32_t in_day = (uint32_t)(rest < 0 ? rest + day_ms : rest);
     int64_t year;
     uint32_t month, day;
     civil_date(days, &year, &month, &day);
