@@ -302,6 +302,33 @@ static void a_half_written_commit_slot_belongs_to_no_tail(void **state)
     }
 }
 
+static void the_publication_before_stays_whole_beside_the_last(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t tails[6] = {0};
+    for (uint64_t n = 1; n <= 5; n++) {
+        assert_int_equal(write_record(f, n, 64), MR_OK);
+        mr_ring_publish(&f->producer, 10 * n);
+        tails[n] = f->producer.tail;
+        const struct mr_ring_commit_shm *last = &f->producer.shm->commit[f->producer.commit_index];
+        const struct mr_ring_commit_shm *before =
+            &f->producer.shm->commit[f->producer.commit_index ^ 1];
+        assert_int_equal(atomic_load(&last->tail), tails[n]);
+        assert_int_equal(atomic_load(&last->note), 10 * n);
+        assert_int_equal(atomic_load(&before->tail), tails[n - 1]);
+        assert_int_equal(atomic_load(&before->note), 10 * (n - 1));
+        assert_int_equal(atomic_load(&before->count), n - 1);
+    }
+}
+
+static void room_for_half_a_record_is_no_room(void **state)
+{
+    struct fixture *f = *state;
+    assert_int_equal(write_record(f, 1, CAPACITY - 16), MR_OK); /* leaves 8 bytes */
+    assert_int_equal(write_record(f, 2, 1), MR_FULL);           /* needs 16 */
+    assert_int_equal(f->producer.tail, CAPACITY - 8);
+}
+
 static void a_new_consumer_continues_behind_what_was_released(void **state)
 {
     struct fixture *f = *state;
@@ -555,6 +582,9 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(a_half_written_commit_slot_belongs_to_no_tail, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(the_publication_before_stays_whole_beside_the_last, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(room_for_half_a_record_is_no_room, setup, teardown),
         cmocka_unit_test_setup_teardown(a_new_consumer_continues_behind_what_was_released, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(skip_to_stops_at_boundaries_only, setup, teardown),
