@@ -111,6 +111,39 @@ static const struct {
     {"ring:\n  match_size: 100KiB\n", ": ring.match_size: expected a power of two"},
 };
 
+/* Text for a cell of a Markdown table. */
+static void put_cell(FILE *out, const char *text)
+{
+    fputs("| `", out);
+    for (; *text; text++) {
+        unsigned char c = (unsigned char)*text;
+        if (c == '|')
+            fputs("\\|", out);
+        else if (c == '\n')
+            fputs(text[1] ? "\\n" : "", out);
+        else
+            fprintf(out, isprint(c) ? "%c" : "\\x%02x", c);
+    }
+    fputs("` ", out);
+}
+
+/* One row of docs/errors.md, written to the file that MILLRACE_TEST_ERRORS names. */
+static void record_error(const char *text, const char *error)
+{
+    const char *name = getenv("MILLRACE_TEST_ERRORS");
+    FILE *out = name ? fopen(name, "a") : NULL;
+    if (!out)
+        return;
+    const char *place = strstr(error, path);
+    char shown[600];
+    snprintf(shown, sizeof shown, "%s%s", place ? "millrace.yaml" : "",
+             place ? place + strlen(path) : error);
+    put_cell(out, text);
+    put_cell(out, shown);
+    fputs("| 100 |\n", out);
+    fclose(out);
+}
+
 static void a_broken_file_is_refused_with_its_line(void **state)
 {
     (void)state;
@@ -123,6 +156,7 @@ static void a_broken_file_is_refused_with_its_line(void **state)
         if (!strstr(err.text, expected))
             fail_msg("\"%s\"\n gave \"%s\"\n and not \"%s\"", broken_files[i].text, err.text,
                      expected);
+        record_error(broken_files[i].text, err.text);
     }
 }
 
