@@ -19,6 +19,8 @@ struct mr_position {
 /* Takes events from a source in source order. Given by the puller to poll.
  *   emit  takes one event (copies it); sequence, document hash and ingest times are filled in here.
  *         MR_OK; MR_FULL: not taken, return from poll with MR_OK and offer it again next time.
+ *         MR_USAGE: a name is over its limit (proto/event.h), nothing was taken. An event too large
+ *         for a ring is taken as a gap of its collection that says so.
  *   The source then states with position() the place behind the last event taken: after a restart
  * it is opened there and goes on with the next event. Any number of events may share a position()
  * call, but a source that can be killed between two events of one position must be able to skip
