@@ -1,6 +1,7 @@
 """The postgres source alone (tests/tools/pg_source_dump.c) against real servers and fake ones.
 
-    MILLRACE_BIN=build/tests /usr/bin/python3 -m pytest tests/integration/test_postgres.py
+    /usr/bin/python3 -m pytest tests/integration/test_postgres.py
+MILLRACE_TEST_BIN names the directory of the executables when it is not build/bin.
 """
 
 import contextlib
@@ -17,18 +18,19 @@ import time
 
 import pytest
 
-from pg import Cluster, bin_dir
+import pg
+from instance import bin_dir
+from pg import Cluster
 from pg_situations import SITUATIONS
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 COVERED = set()
 
 
 def dump_tool():
-    for folder in (os.environ.get("MILLRACE_BIN"), ROOT / "build/tests", ROOT / "build/bin", ROOT / "build-debug/tests"):
-        if folder and (pathlib.Path(folder) / "pg-source-dump").exists():
-            return str(pathlib.Path(folder) / "pg-source-dump")
-    pytest.skip("pg-source-dump is not built: scripts/build")
+    tool = os.path.join(bin_dir(), "pg-source-dump")
+    if not os.path.exists(tool):
+        pytest.skip(f"{tool} is not built: scripts/build")
+    return tool
 
 
 class Source:
@@ -222,7 +224,7 @@ def test_toast_before_images_and_key_changes(cluster, source):
 
 def reference_ids(cluster, slot):
     """What an independent reader finds in a slot: (operation, id) in commit order."""
-    with subprocess.Popen([os.path.join(bin_dir(), "pg_recvlogical"), "-d", cluster.dsn(), "-S", slot, "--start", "-f",
+    with subprocess.Popen([os.path.join(pg.bin_dir(), "pg_recvlogical"), "-d", cluster.dsn(), "-S", slot, "--start", "-f",
                            "-", "-F", "0", "--endpos", cluster.value("SELECT pg_current_wal_flush_lsn()::text")],
                           stdout=subprocess.PIPE, text=True) as reader:
         text = reader.stdout.read()
