@@ -275,6 +275,8 @@ static void a_note_alone_is_kept_and_found_by_the_successor(void **state)
 {
     struct fixture *f = *state;
     mr_ring_publish(&f->producer, 17);
+    mr_ring_set_through(&f->producer, 77);
+    assert_int_equal(mr_ring_through(f->stages[1].shm), 77);
     mr_ring_detach_producer(&f->producer);
     attach_producer(f, 17);
     assert_int_equal(write_record(f, 1, 64), MR_OK);
@@ -550,14 +552,6 @@ static void publication_and_release_wake_who_sleeps(void **state)
     assert_int_equal(mr_ring_stage_note(f->producer.shm, 0), 2);
 }
 
-static void through_is_seen_by_mergers(void **state)
-{
-    struct fixture *f = *state;
-    assert_int_equal(mr_ring_through(f->producer.shm), 0);
-    mr_ring_set_through(&f->producer, 77);
-    assert_int_equal(mr_ring_through(f->stages[1].shm), 77);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -604,7 +598,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_inspector_copies_what_is_there_and_nothing_that_is_gone,
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(publication_and_release_wake_who_sleeps, setup, teardown),
-        cmocka_unit_test_setup_teardown(through_is_seen_by_mergers, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
