@@ -135,7 +135,6 @@ void mr_grpc_call_fini(struct mr_grpc_call *call)
 {
     struct mr_grpc_server *s = call->server;
     grpc_call_unref(call->call);
-    call->call = NULL;
     uint32_t before = atomic_fetch_sub_explicit(&s->calls, 1, memory_order_relaxed);
     MR_ASSERT(before > 0);
     if (before > 1)
