@@ -307,19 +307,16 @@ static void a_half_written_commit_slot_belongs_to_no_tail(void **state)
 static void the_publication_before_stays_whole_beside_the_last(void **state)
 {
     struct fixture *f = *state;
-    uint64_t tails[6] = {0};
+    const struct mr_ring_commit_shm *slots = f->producer.shm->commit;
     for (uint64_t n = 1; n <= 5; n++) {
         assert_int_equal(write_record(f, n, 64), MR_OK);
         mr_ring_publish(&f->producer, 10 * n);
-        tails[n] = f->producer.tail;
-        const struct mr_ring_commit_shm *last = &f->producer.shm->commit[f->producer.commit_index];
-        const struct mr_ring_commit_shm *before =
-            &f->producer.shm->commit[f->producer.commit_index ^ 1];
-        assert_int_equal(atomic_load(&last->tail), tails[n]);
-        assert_int_equal(atomic_load(&last->note), 10 * n);
-        assert_int_equal(atomic_load(&before->tail), tails[n - 1]);
-        assert_int_equal(atomic_load(&before->note), 10 * (n - 1));
-        assert_int_equal(atomic_load(&before->count), n - 1);
+        uint32_t last = f->producer.commit_index;
+        assert_int_equal(atomic_load(&slots[last].tail), 72 * n);
+        assert_int_equal(atomic_load(&slots[last].note), 10 * n);
+        assert_int_equal(atomic_load(&slots[last ^ 1].tail), 72 * (n - 1));
+        assert_int_equal(atomic_load(&slots[last ^ 1].note), 10 * (n - 1));
+        assert_int_equal(atomic_load(&slots[last ^ 1].count), n - 1);
     }
 }
 
