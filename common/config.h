@@ -40,9 +40,10 @@ struct mr_config {
 /* Fill with the defaults. */
 void mr_config_init(struct mr_config *config);
 
-/* Set one key from text, e.g. ("ring.event_size", "64MiB"). A LIST takes its items joined by commas.
- * Returns MR_OK, or MR_USAGE with a text that names the key and what was expected ("ring.event_size:
- * expected a size such as 64MiB, got \"many\""); an unknown key names the nearest known one. */
+/* Set one key from text, e.g. ("ring.event_size", "64MiB"). A LIST takes its items joined by
+ * commas. Returns MR_OK, or MR_USAGE with a text that names the key and what was expected
+ * ("ring.event_size: expected a size such as 64MiB, got \"many\""); an unknown key names the
+ * nearest known one. */
 MR_MUST_USE enum mr_rc mr_config_set(struct mr_config *config, const char *path, const char *text,
                                      struct mr_err *err);
 
