@@ -8,9 +8,8 @@
 #include "puller/sources/pg_bytes.h"
 
 enum {
-    MR_PG_COLUMNS_MAX = 1664,        /* of one tuple: the server's own limit */
-    MR_PG_TRUNCATE_MAX = 1 << 20,    /* relations in one TRUNCATE */
-    MR_PG_VALUE_BYTES_MAX = 1 << 30, /* the server's limit for one value */
+    MR_PG_COLUMNS_MAX = 1664,     /* of one tuple: the server's own limit */
+    MR_PG_TRUNCATE_MAX = 1 << 20, /* relations in one TRUNCATE */
 };
 /* PostgreSQL counts microseconds from 2000-01-01. */
 #define MR_PG_EPOCH_US INT64_C(946684800000000)
