@@ -93,6 +93,7 @@ static void detach_matcher(struct bed_matcher *m)
     if (m->engine)
         mr_engine_destroy(&m->engine);
     free(m->waiting);
+    m->waiting = NULL;
 }
 
 void bed_attach_matchers(struct bed *bed)
@@ -117,6 +118,7 @@ void bed_open(struct bed *bed, uint32_t shard_count, uint64_t seed, uint64_t sta
     MR_ASSERT(mkdtemp(bed->dir));
     mr_doorbell_register();
     mr_config_init(&bed->process.config);
+    snprintf(bed->process.config.instance_name.text, MR_CONFIG_TEXT_MAX, "%s", bed->instance);
     snprintf(bed->process.config.instance_data_dir.text, MR_CONFIG_TEXT_MAX, "%s", bed->dir);
     must(mr_board_create(&bed->board, bed->instance, 1, &err), &err);
     bed->board.shm->start_sequence = start_sequence;
