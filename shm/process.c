@@ -91,7 +91,7 @@ static enum mr_rc check_cell(const struct mr_process *process, const struct argu
         break;
     case MR_PROCESS_SUPERVISOR:
     case MR_PROCESS_KIND_COUNT:
-        MR_ASSERT(!"a supervisor opens its board itself");
+        MR_ASSERT(false && "a supervisor opens its board itself");
     }
     if (arguments->cell != expected)
         return mr_reject(err, MR_USAGE, "argument --cell: expected %u, got %u", (unsigned)expected,

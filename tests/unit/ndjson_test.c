@@ -16,7 +16,7 @@ static struct mr_ndjson_parser *parser;
 static int set_up(void **state)
 {
     (void)state;
-    return mr_ndjson_parser_create(&parser, NULL);
+    return (int)mr_ndjson_parser_create(&parser, NULL);
 }
 
 static int tear_down(void **state)
