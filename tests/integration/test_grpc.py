@@ -151,7 +151,7 @@ def test_gateway_that_does_not_read_is_cut_off_and_told_so():
     messages, code, text = slow.rest()
     assert code == Code.RESOURCE_EXHAUSTED
     assert "publisher.gateway_queue_messages" in text and "1000" in text
-    assert 0 < len(messages) < 50000
+    assert len(messages) < 50000
     again = Gateway(sink.channel())
     again.subscribed("a", "orders")
     assert sink.close()[0] == 0
