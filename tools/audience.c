@@ -94,6 +94,32 @@ static enum mr_rc connect_stream(struct mr_audience *audience, struct mr_err *er
     return MR_OK;
 }
 
+bool mr_audience_take_option(struct mr_audience_options *options, int option, const char *value)
+{
+    switch (option) {
+    case 's':
+        options->server = value;
+        return true;
+    case 'd':
+        options->database = value;
+        return true;
+    case 'c':
+        options->collection = value;
+        return true;
+    case 'f':
+        options->field = value;
+        return true;
+    case 'p':
+        options->prefix = value;
+        return true;
+    case 'v':
+        options->values = strtoull(value, NULL, 10);
+        return true;
+    default:
+        return false;
+    }
+}
+
 enum mr_rc mr_audience_open(struct mr_audience **out, const struct mr_audience_options *options,
                             struct mr_err *err)
 {

@@ -2,6 +2,9 @@
  * millrace-load look through. Single-threaded, driven by the caller. */
 #ifndef MR_TOOLS_AUDIENCE_H
 #define MR_TOOLS_AUDIENCE_H
+#include <getopt.h>
+#include <stdbool.h>
+
 #include "common/err.h"
 #include "shm/histogram.h"
 
@@ -14,6 +17,14 @@ struct mr_audience_options {
     const char *prefix; /* NULL: the values are the numbers below; else texts: prefix and number */
     uint64_t values;    /* one subscription "field == i" for each i below */
 };
+
+/* The options of the command line that fill the struct above, for getopt_long: rows for its table, and what
+ * takes one. False: not one of them. */
+#define MR_AUDIENCE_OPTIONS                                                                        \
+    {"server", required_argument, NULL, 's'}, {"database", required_argument, NULL, 'd'},          \
+        {"collection", required_argument, NULL, 'c'}, {"field", required_argument, NULL, 'f'},     \
+        {"prefix", required_argument, NULL, 'p'}, {"values", required_argument, NULL, 'v'}
+bool mr_audience_take_option(struct mr_audience_options *options, int option, const char *value);
 
 /* What has arrived so far. */
 struct mr_audience_count {

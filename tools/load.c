@@ -1,10 +1,8 @@
 /* tools/load.c: millrace-load: hold many subscriptions, count and time what arrives, for benchmarks and
  * load tests. Each line on standard input is answered with one JSON line: what arrived since the last
  * answer; the first answer waits until every subscription is confirmed. Ends with standard input. */
-#include <getopt.h>
 #include <inttypes.h>
 #include <poll.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,37 +21,11 @@ static const char usage[] =
 
 static bool parse(int argc, char **argv, struct mr_audience_options *out)
 {
-    static const struct option longs[] = {{"server", required_argument, NULL, 's'},
-                                          {"database", required_argument, NULL, 'd'},
-                                          {"collection", required_argument, NULL, 'c'},
-                                          {"field", required_argument, NULL, 'f'},
-                                          {"prefix", required_argument, NULL, 'p'},
-                                          {"values", required_argument, NULL, 'v'},
-                                          {NULL, 0, NULL, 0}};
+    static const struct option longs[] = {MR_AUDIENCE_OPTIONS, {NULL, 0, NULL, 0}};
     int option;
     while ((option = getopt_long(argc, argv, "", longs, NULL)) != -1) {
-        switch (option) {
-        case 's':
-            out->server = optarg;
-            break;
-        case 'd':
-            out->database = optarg;
-            break;
-        case 'c':
-            out->collection = optarg;
-            break;
-        case 'f':
-            out->field = optarg;
-            break;
-        case 'p':
-            out->prefix = optarg;
-            break;
-        case 'v':
-            out->values = strtoull(optarg, NULL, 10);
-            break;
-        default:
+        if (!mr_audience_take_option(out, option, optarg))
             return false;
-        }
     }
     return out->server && out->database && out->collection && optind == argc;
 }

@@ -1,6 +1,5 @@
 /* tools/top.c: millrace-top: a live view of an instance, of its rates, latencies, rings, processes, and,
  * with --server, of deliveries to a subscriber of its own. */
-#include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,41 +32,14 @@ static void on_signal(int number)
 
 static bool parse(int argc, char **argv, struct options *out)
 {
-    static const struct option longs[] = {{"seconds", required_argument, NULL, 'n'},
-                                          {"server", required_argument, NULL, 's'},
-                                          {"database", required_argument, NULL, 'd'},
-                                          {"collection", required_argument, NULL, 'c'},
-                                          {"field", required_argument, NULL, 'f'},
-                                          {"prefix", required_argument, NULL, 'p'},
-                                          {"values", required_argument, NULL, 'v'},
-                                          {NULL, 0, NULL, 0}};
+    static const struct option longs[] = {
+        {"seconds", required_argument, NULL, 'n'}, MR_AUDIENCE_OPTIONS, {NULL, 0, NULL, 0}};
     int option;
     while ((option = getopt_long(argc, argv, "", longs, NULL)) != -1) {
-        switch (option) {
-        case 'n':
+        if (option == 'n')
             out->seconds = strtoull(optarg, NULL, 10);
-            break;
-        case 's':
-            out->audience.server = optarg;
-            break;
-        case 'd':
-            out->audience.database = optarg;
-            break;
-        case 'c':
-            out->audience.collection = optarg;
-            break;
-        case 'f':
-            out->audience.field = optarg;
-            break;
-        case 'p':
-            out->audience.prefix = optarg;
-            break;
-        case 'v':
-            out->audience.values = strtoull(optarg, NULL, 10);
-            break;
-        default:
+        else if (!mr_audience_take_option(&out->audience, option, optarg))
             return false;
-        }
     }
     if (optind + 1 != argc)
         return false;
