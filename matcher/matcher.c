@@ -12,6 +12,8 @@ enum {
     BATCH_EVENTS_MAX = 256,
     COUNT_EVERY_MS = 10,  /* counters are for people */
     BLOCKED_SLEEP_MS = 1, /* while the match ring is full */
+    TELL_MS = 5,          /* progress without a match may wait so long for the publisher's look */
+    QUIET_SHARE = 4,      /* and while less than this part of the event ring waits for it */
 };
 
 /* The event at hand, when its matches did not fit into the match ring. Its ids belong to the
@@ -32,6 +34,9 @@ struct mr_matcher {
     struct waiting waiting;
     uint64_t sequence; /* of the last event matched, or fed without one for this shard */
     uint64_t note;     /* what stage 0 says of it */
+    struct mr_doorbell_shm *publisher;
+    uint64_t told_tail; /* of the match ring when the publisher was rung last */
+    uint64_t untold_ns; /* since when there has been progress that it may not know; 0: none */
     uint64_t counted_ns;
     bool uncounted; /* the engine has counted since */
     uint64_t publish_bytes;
@@ -48,12 +53,10 @@ static enum mr_rc attach_rings(struct mr_matcher *matcher, uint64_t *done_throug
     char events[32], matches[32];
     mr_ring_part(events, 'e', process->shard, process->ring_generation);
     mr_ring_part(matches, 'm', process->shard, process->ring_generation);
-    struct mr_doorbell_shm *publisher = &process->board.shm->cells[MR_CELL_PUBLISHER].bell;
     struct mr_ring_options options = {.part = events, .stage_count = 2};
     enum mr_rc rc = mr_ring_attach_consumer(&matcher->events, process->instance, &options, 0, err);
     if (rc != MR_OK)
         return rc;
-    mr_ring_consumer_bells(&matcher->events, publisher);
     /* Never by itself: a publication in the middle of an event's records would say that it is done.
      */
     options = (struct mr_ring_options){
@@ -61,7 +64,8 @@ static enum mr_rc attach_rings(struct mr_matcher *matcher, uint64_t *done_throug
     rc = mr_ring_attach_producer(&matcher->matches, process->instance, &options, done_through, err);
     if (rc != MR_OK)
         return rc;
-    mr_ring_producer_bells(&matcher->matches, publisher);
+    matcher->publisher = &process->board.shm->cells[MR_CELL_PUBLISHER].bell;
+    matcher->told_tail = matcher->matches.tail;
     return MR_OK;
 }
 
@@ -288,16 +292,38 @@ static enum mr_rc match_batch(struct mr_matcher *matcher, struct mr_err *err)
     return MR_OK;
 }
 
+/* Matches are urgent, and so is a ring that fills. Progress alone is not, unless the publisher
+ * waits for it: then it does not doze. */
+static void tell_publisher(struct mr_matcher *matcher, bool progress, uint64_t now_ns)
+{
+    const struct mr_ring_consumer *events = &matcher->events;
+    bool urgent = matcher->matches.tail != matcher->told_tail || matcher->waiting.active;
+    if (progress && !urgent)
+        urgent = events->position - mr_ring_stage_position(events->shm, 1) >
+                 (events->mask + 1) / QUIET_SHARE;
+    if (matcher->untold_ns != 0 && now_ns - matcher->untold_ns >= TELL_MS * MR_NS_PER_MS)
+        urgent = true;
+    if (urgent) {
+        mr_doorbell_ring(matcher->publisher);
+        matcher->told_tail = matcher->matches.tail;
+        matcher->untold_ns = 0;
+    } else if (progress && !mr_doorbell_nudge(matcher->publisher) && matcher->untold_ns == 0) {
+        matcher->untold_ns = now_ns;
+    }
+}
+
 /* Publish what was matched, then say so on the event ring. In this order: who dies in between
  * leaves the match ring ahead, and its successor skips what that has. */
-static void hand_over(struct mr_matcher *matcher, uint64_t note)
+static void hand_over(struct mr_matcher *matcher, uint64_t note, uint64_t now_ns)
 {
     uint64_t position = matcher->events.position;
+    bool progress = position != matcher->events.released || note != matcher->note;
     mr_ring_publish(&matcher->matches, position);
-    if (position == matcher->events.released && note == matcher->note)
-        return;
-    matcher->note = note;
-    mr_ring_release(&matcher->events, position, note);
+    if (progress) {
+        matcher->note = note;
+        mr_ring_release(&matcher->events, position, note);
+    }
+    tell_publisher(matcher, progress, now_ns);
 }
 
 static void measure_batch(struct mr_matcher *matcher, uint64_t started_ns)
@@ -332,7 +358,7 @@ static enum mr_rc turn_events(struct mr_matcher *matcher, uint64_t now_ns, uint6
         return rc;
     if (rc == MR_AGAIN && through > matcher->sequence)
         matcher->sequence = through;
-    hand_over(matcher, matcher->sequence);
+    hand_over(matcher, matcher->sequence, now_ns);
     measure_batch(matcher, now_ns);
     *done += matcher->events.position - position + matcher->matches.tail - written;
     return MR_OK;
@@ -374,5 +400,7 @@ bool mr_matcher_look(void *context)
 
 uint64_t mr_matcher_sleep_ns(const struct mr_matcher *matcher)
 {
-    return matcher->waiting.active ? BLOCKED_SLEEP_MS * MR_NS_PER_MS : MR_BEAT_NS;
+    if (matcher->waiting.active)
+        return BLOCKED_SLEEP_MS * MR_NS_PER_MS;
+    return matcher->untold_ns != 0 ? TELL_MS * MR_NS_PER_MS : MR_BEAT_NS;
 }

@@ -347,6 +347,19 @@ static void flush(struct mr_pump *pump)
     pump->deliverer.queued = false;
 }
 
+/* Is the progress of a shard waited for, by a match of another shard or by somebody who is to be
+ * answered? Else it can come when there is a match again, or in a while. */
+static bool waits_for_progress(const struct mr_pump *pump)
+{
+    if (!pump->serving || !TAILQ_EMPTY(&pump->announced) || !TAILQ_EMPTY(&pump->waiting) ||
+        !TAILQ_EMPTY(&pump->resume.all))
+        return true;
+    for (uint32_t i = 0; i < pump->current->shard_count; i++)
+        if (pump->current->shards[i].has_head)
+            return true;
+    return false;
+}
+
 enum mr_rc mr_pump_turn(struct mr_pump *pump, uint64_t now_ns, uint64_t *done, struct mr_err *err)
 {
     struct mr_err missing = {0};
@@ -354,6 +367,7 @@ enum mr_rc mr_pump_turn(struct mr_pump *pump, uint64_t now_ns, uint64_t *done, s
     if (rc == MR_OK && pump->current->generation != 0)
         rc = work(pump, now_ns, done, &missing);
     flush(pump);
+    pump->process->patient = !waits_for_progress(pump);
     if (rc == MR_AGAIN) { /* a segment is not there yet */
         mr_cell_say(pump->cell, "waiting: %s", missing.text);
         return MR_OK;

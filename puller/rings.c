@@ -49,7 +49,6 @@ static enum mr_rc attach_one(struct mr_rings *rings, uint32_t shard, const struc
     if (rc != MR_OK)
         return rc == MR_AGAIN ? mr_reject(err, MR_RETRY, "ring %s: not there", part) : rc;
     rings->count = shard + 1;
-    mr_ring_producer_bells(ring, rings->matcher[shard]);
     uint64_t through = mr_ring_through(ring->shm);
     uint64_t fed = note > through ? note : through;
     rings->fed[shard] = fed > start ? fed : start;
@@ -143,6 +142,9 @@ enum mr_rc mr_rings_put(struct mr_rings *rings, const struct mr_log_record *reco
     memcpy(room, record->data, record->len);
     mr_ring_commit(ring, record->len, MR_RECORD_EVENT, 0, head->sequence);
     rings->touched |= 1u << shard;
+    if (ring->published ==
+        ring->tail) /* a batch is full; smaller ones are announced when complete */
+        mr_doorbell_ring(rings->matcher[shard]);
     return MR_OK;
 }
 
@@ -157,12 +159,17 @@ void mr_rings_publish(struct mr_rings *rings, uint64_t through)
         rings->fed[i] = through;
         mr_ring_set_through(&rings->ring[i], through);
     }
-    for (uint32_t i = 0; i < rings->count; i++)
-        if (rings->touched & 1u << i)
-            mr_doorbell_ring(rings->matcher[i]);
+    /* A matcher that has not yet come to the tail will have news of its own for the publisher, and
+     * through is older than these. */
+    bool matched = rings->touched == 0;
+    for (uint32_t i = 0; i < rings->count; i++) {
+        const struct mr_ring_producer *ring = &rings->ring[i];
+        if ((rings->touched & 1u << i) == 0)
+            continue;
+        matched |= mr_ring_stage_position(ring->shm, 0) == ring->tail;
+        mr_doorbell_ring(rings->matcher[i]);
+    }
     rings->touched = 0;
-    /* With one ring its matcher's own news say all; with more the publisher also waits for through.
-     */
-    if (rings->count > 1)
-        mr_doorbell_ring(rings->publisher);
+    if (matched)
+        (void)mr_doorbell_nudge(rings->publisher);
 }

@@ -39,14 +39,24 @@ bool mr_doorbell_register(void)
     return have;
 }
 
-void mr_doorbell_announce(struct mr_doorbell_shm *bell)
+static void announce(struct mr_doorbell_shm *bell, uint32_t state)
 {
-    atomic_store_explicit(&bell->state, MR_DOORBELL_ASLEEP, memory_order_seq_cst);
+    atomic_store_explicit(&bell->state, state, memory_order_seq_cst);
     /* From here on either the owner's next look finds what a peer has stored, or the peer's look at
-     * the bell finds ASLEEP: the barrier runs on every core that runs a registered process. */
+     * the bell finds the state: the barrier runs on every core that runs a registered process. */
     if (atomic_load_explicit(&have_membarrier, memory_order_relaxed) &&
         membarrier(MEMBARRIER_CMD_GLOBAL_EXPEDITED) != 0)
         atomic_store_explicit(&have_membarrier, false, memory_order_relaxed);
+}
+
+void mr_doorbell_announce(struct mr_doorbell_shm *bell)
+{
+    announce(bell, MR_DOORBELL_ASLEEP);
+}
+
+void mr_doorbell_announce_doze(struct mr_doorbell_shm *bell)
+{
+    announce(bell, MR_DOORBELL_DOZING);
 }
 
 void mr_doorbell_wait(struct mr_doorbell_shm *bell, uint64_t timeout_ns)
@@ -56,8 +66,11 @@ void mr_doorbell_wait(struct mr_doorbell_shm *bell, uint64_t timeout_ns)
         timeout_ns = WAIT_WITHOUT_MEMBARRIER_NS;
     struct timespec timeout = {.tv_sec = (time_t)(timeout_ns / MR_NS_PER_S),
                                .tv_nsec = (long)(timeout_ns % MR_NS_PER_S)};
+    uint32_t state = atomic_load_explicit(&bell->state, memory_order_relaxed);
+    if (state == MR_DOORBELL_AWAKE) /* rung already */
+        return;
     /* One wait, no loop: whatever ends it, the caller looks at its rings again. */
-    long rc = futex(&bell->state, FUTEX_WAIT, MR_DOORBELL_ASLEEP, &timeout);
+    long rc = futex(&bell->state, FUTEX_WAIT, state, &timeout);
     MR_ASSERT(rc == 0 || errno == EAGAIN || errno == EINTR || errno == ETIMEDOUT);
     mr_doorbell_cancel(bell);
 }
@@ -70,8 +83,8 @@ void mr_doorbell_cancel(struct mr_doorbell_shm *bell)
 void mr_doorbell_wake(struct mr_doorbell_shm *bell)
 {
     /* Of several wakers the one that takes the word makes the call. */
-    if (atomic_exchange_explicit(&bell->state, MR_DOORBELL_AWAKE, memory_order_acq_rel) !=
-        MR_DOORBELL_ASLEEP)
+    if (atomic_exchange_explicit(&bell->state, MR_DOORBELL_AWAKE, memory_order_acq_rel) ==
+        MR_DOORBELL_AWAKE)
         return;
     atomic_fetch_add_explicit(&bell->wakes, 1, memory_order_relaxed);
     long rc = futex(&bell->state, FUTEX_WAKE, 1, NULL);

@@ -11,10 +11,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { MR_DOORBELL_AWAKE = 0, MR_DOORBELL_ASLEEP = 1 };
+enum {
+    MR_DOORBELL_AWAKE = 0,
+    MR_DOORBELL_ASLEEP = 1, /* wake me for everything */
+    MR_DOORBELL_DOZING = 2, /* wake me for what is urgent only */
+};
 
 struct mr_doorbell_shm {
-    alignas(128) _Atomic uint32_t state; /* ASLEEP: its owner only; AWAKE: owner or waker */
+    alignas(128) _Atomic uint32_t state; /* AWAKE: owner or waker; the others: its owner */
     _Atomic uint32_t wakes;              /* futex calls made to wake the owner; any waker */
 };
 
@@ -24,6 +28,8 @@ bool mr_doorbell_register(void);
 /* Sleeper's side: announce, then the caller looks for work again, then wait or cancel.
  * wait returns after a ring, or after timeout_ns. */
 void mr_doorbell_announce(struct mr_doorbell_shm *bell);
+void mr_doorbell_announce_doze(
+    struct mr_doorbell_shm *bell); /* for a sleep that a nudge leaves be */
 void mr_doorbell_wait(struct mr_doorbell_shm *bell, uint64_t timeout_ns);
 void mr_doorbell_cancel(struct mr_doorbell_shm *bell);
 
@@ -32,9 +38,19 @@ void mr_doorbell_wake(struct mr_doorbell_shm *bell); /* the slow path of mr_door
 /* Waker's side, after its release store. */
 static inline void mr_doorbell_ring(struct mr_doorbell_shm *bell)
 {
-    if (__builtin_expect(bell && atomic_load_explicit(&bell->state, memory_order_relaxed) ==
-                                     MR_DOORBELL_ASLEEP,
+    if (__builtin_expect(bell && atomic_load_explicit(&bell->state, memory_order_relaxed) !=
+                                     MR_DOORBELL_AWAKE,
                          0))
         mr_doorbell_wake(bell);
+}
+
+/* The same for news that can wait while the sleeper dozes. False: it dozes on and does not know;
+ * the caller rings in a while. */
+static inline bool mr_doorbell_nudge(struct mr_doorbell_shm *bell)
+{
+    uint32_t state = atomic_load_explicit(&bell->state, memory_order_relaxed);
+    if (state == MR_DOORBELL_ASLEEP)
+        mr_doorbell_wake(bell);
+    return state != MR_DOORBELL_DOZING;
 }
 #endif

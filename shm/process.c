@@ -243,7 +243,10 @@ void mr_process_idle(struct mr_process *process, uint64_t done, uint64_t timeout
         process->spin_until_ns = 0;
     }
     struct mr_doorbell_shm *bell = &process->cell->bell;
-    mr_doorbell_announce(bell);
+    if (process->patient)
+        mr_doorbell_announce_doze(bell);
+    else
+        mr_doorbell_announce(bell);
     if (look(context))
         mr_doorbell_cancel(bell);
     else

@@ -20,6 +20,7 @@ struct mr_process {
     struct mr_config config;
     int signal_fd;          /* SIGTERM and SIGINT arrive here */
     bool stopping;          /* one of them did */
+    bool patient;           /* set by the owner: its sleep may go on through a nudge */
     uint64_t spin_until_ns; /* of the idle strategy; 0: do not spin */
     uint64_t looked_ns;     /* when signals and log level were looked at last */
     uint32_t log_level;     /* as taken over last */

@@ -54,6 +54,28 @@ static void a_ring_between_announcing_and_waiting_is_not_lost(void **state)
     assert_int_equal(atomic_load(&bell.wakes), 1);
 }
 
+static void a_nudge_wakes_the_sleeper_and_leaves_the_dozer(void **state)
+{
+    (void)state;
+    struct mr_doorbell_shm bell = {0};
+    assert_true(mr_doorbell_nudge(&bell));
+    mr_doorbell_announce_doze(&bell);
+    assert_false(mr_doorbell_nudge(&bell));
+    assert_int_equal(atomic_load(&bell.wakes), 0);
+    mr_doorbell_ring(&bell);
+    assert_int_equal(atomic_load(&bell.wakes), 1);
+    uint64_t start_ns = mr_clock_ns();
+    mr_doorbell_wait(&bell, 100 * MR_NS_PER_S);
+    mr_doorbell_announce(&bell);
+    assert_true(mr_doorbell_nudge(&bell));
+    mr_doorbell_wait(&bell, 100 * MR_NS_PER_S);
+    assert_true(mr_clock_ns() - start_ns < 10 * MR_NS_PER_S);
+    assert_int_equal(atomic_load(&bell.wakes), 2);
+    mr_doorbell_announce_doze(&bell);
+    mr_doorbell_wait(&bell, MR_NS_PER_MS);
+    assert_int_equal(atomic_load(&bell.state), MR_DOORBELL_AWAKE);
+}
+
 static void ringing_who_is_awake_costs_no_call(void **state)
 {
     (void)state;
@@ -152,6 +174,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_bell_nobody_rings_ends_at_its_bound),
         cmocka_unit_test(a_ring_between_announcing_and_waiting_is_not_lost),
+        cmocka_unit_test(a_nudge_wakes_the_sleeper_and_leaves_the_dozer),
         cmocka_unit_test(ringing_who_is_awake_costs_no_call),
         cmocka_unit_test(no_wake_is_lost_between_threads),
         cmocka_unit_test(no_wake_is_lost_between_processes),
