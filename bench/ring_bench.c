@@ -1,216 +1,33 @@
-/* bench/ring_bench.c: our ring against the floor, the kernel and two good queues, in turns.
+/* bench/ring_bench.c: our ring against the floor, the kernel and two good queues, and against
+ * itself with staged release, in turns.
  *
  * The host moves virtual cores near to and far from each other, and a ring is several times slower
- * in one minute than in the next. So every run bounces a cache line before and after, is sorted by
- * it, and only runs of the same placement are compared. Runs that were disturbed (a side was off
- * its core, or the placement changed) are counted and left out.
+ * in one minute than in the next. So every run bounces a cache line before and after, and only runs
+ * of the same placement are compared: a pair is a run of ours and one of theirs, one straight
+ * behind the other, and a ratio is the median over pairs. A pair is good when in both runs nobody
+ * else had the cores and all bounces name one placement; others are repeated until each comparison
+ * has --pairs good ones in each placement, or --seconds are over.
  *
- *   bench-ring [--rounds N] [--near-max NS]      JSON on standard output */
-#include <errno.h>
-#include <pthread.h>
-#include <sched.h>
-#include <signal.h>
-#include <stdalign.h>
-#include <stdatomic.h>
+ *   bench-ring [--pairs N] [--seconds S] [--run-ms MS] [--near-max NS] [--only "64 staged"]
+ *              [--realtime 1]
+ *
+ * --realtime takes the cores from everybody else for each run, and leaves them alone for as long
+ * behind each pair: for a machine that is never quiet. Needs CAP_SYS_NICE.
+ *
+ * JSON on standard output. Exit 0; 1: a record arrived wrong; 2: usage; 3: a comparison has no good
+ * pair in any placement (the JSON names it under "missing"). */
+#include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
-#include <unistd.h>
+#include <time.h>
 
-#include "bench/ring_channel.h"
 #include "bench/ring_ours.h"
+#include "bench/ring_run.h"
+#include "bench/ring_staged.h"
 #include "common/clock.h"
 
-enum { BOUNCES = 4000, BOUNCE_BATCH = 100, PINGS = 50000, ROUNDS_MAX = 200, CHANNELS_MAX = 16 };
-
-/* What the two sides share in a run. */
-struct shared {
-    alignas(128) _Atomic uint32_t arrived;
-    alignas(128) _Atomic uint64_t bounce;
-    alignas(128) uint64_t done_ns; /* consumer: when it had the last record */
-    uint64_t errors;
-    double share; /* consumer: processor time by wall time */
-    alignas(128) uint32_t samples[PINGS];
-};
-
-struct run {
-    const struct bench_channel *channel;
-    struct shared *shared;
-    struct bench_job job;
-    void *state;
-    bool pings;
-    uint32_t barriers; /* passed by this side */
-};
-
-struct result {
-    double seconds, bounce_before_ns, bounce_after_ns;
-    double p50_ns, p99_ns;
-    uint64_t errors;
-    bool disturbed;
-};
-
-uint64_t bench_now_ns(void)
-{
-    return mr_clock_ns();
-}
-
-static uint64_t cpu_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-    return (uint64_t)now.tv_sec * MR_NS_PER_S + (uint64_t)now.tv_nsec;
-}
-
-static void die(const char *what)
-{
-    perror(what);
-    exit(1);
-}
-
-static void pin(int core)
-{
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    CPU_SET((size_t)core, &set);
-    if (sched_setaffinity(0, sizeof set, &set) != 0)
-        die("pin to a core");
-}
-
-/* Both sides have arrived: spins, because a sleep would cost more than what is measured. */
-static void meet(struct run *run)
-{
-    uint32_t all = 2 * ++run->barriers;
-    atomic_fetch_add(&run->shared->arrived, 1);
-    while (atomic_load_explicit(&run->shared->arrived, memory_order_acquire) < all)
-        bench_pause();
-}
-
-static int by_double(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *values, uint32_t count)
-{
-    qsort(values, count, sizeof *values, by_double);
-    return count == 0 ? 0 : values[count / 2];
-}
-
-/* One line to and fro. The median over batches forgets those in which a side lost its core. */
-static double bounce(struct run *run, bool first)
-{
-    double batches[BOUNCES / BOUNCE_BATCH];
-    _Atomic uint64_t *line = &run->shared->bounce;
-    uint64_t value = atomic_load(line);
-    meet(run);
-    for (uint32_t batch = 0; batch < BOUNCES / BOUNCE_BATCH; batch++) {
-        uint64_t start_ns = bench_now_ns();
-        for (uint32_t i = 0; i < BOUNCE_BATCH; i++, value += 2) {
-            if (first)
-                atomic_store_explicit(line, value + 1, memory_order_release);
-            uint64_t expected = first ? value + 2 : value + 1;
-            while (atomic_load_explicit(line, memory_order_acquire) != expected)
-                ;
-            if (!first)
-                atomic_store_explicit(line, value + 2, memory_order_release);
-        }
-        batches[batch] = (double)(bench_now_ns() - start_ns) / BOUNCE_BATCH;
-    }
-    return median(batches, BOUNCES / BOUNCE_BATCH);
-}
-
-/* The far side: a child, or a thread. */
-static void *far_side(void *argument)
-{
-    struct run *run = argument;
-    pin(1);
-    bounce(run, false);
-    meet(run);
-    uint64_t start_ns = bench_now_ns(), start_cpu_ns = cpu_ns();
-    (run->pings ? run->channel->pong : run->channel->consume)(run->state, &run->job);
-    run->shared->done_ns = bench_now_ns();
-    run->shared->share =
-        (double)(cpu_ns() - start_cpu_ns) / (double)(run->shared->done_ns - start_ns);
-    run->shared->errors = run->job.errors;
-    meet(run);
-    bounce(run, false);
-    return NULL;
-}
-
-static int by_u32(const void *a, const void *b)
-{
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-    return (x > y) - (x < y);
-}
-
-static void near_side(struct run *run, struct result *out)
-{
-    out->bounce_before_ns = bounce(run, true);
-    meet(run);
-    uint64_t start_ns = bench_now_ns(), start_cpu_ns = cpu_ns();
-    (run->pings ? run->channel->ping : run->channel->produce)(run->state, &run->job);
-    double share = (double)(cpu_ns() - start_cpu_ns) / (double)(bench_now_ns() - start_ns);
-    meet(run);
-    struct shared *shared = run->shared;
-    out->seconds = (double)(shared->done_ns - start_ns) / 1e9;
-    out->errors = shared->errors + run->job.errors;
-    out->disturbed = !run->channel->sleeps && (share < 0.97 || shared->share < 0.97);
-    out->bounce_after_ns = bounce(run, true);
-    if (run->pings) {
-        qsort(shared->samples, PINGS, sizeof shared->samples[0], by_u32);
-        out->p50_ns = shared->samples[PINGS / 2];
-        out->p99_ns = shared->samples[PINGS * 99 / 100];
-    }
-}
-
-static struct result run_once(const struct bench_channel *channel, struct shared *shared,
-                              uint32_t len, uint64_t count)
-{
-    bool pings = count == 0;
-    struct result result = {0};
-    struct run run = {
-        .channel = channel,
-        .shared = shared,
-        .pings = pings,
-        .job = {.len = len, .count = pings ? PINGS : count, .samples = shared->samples}};
-    /* Both sides of a pair of threads stamp records: each its own. */
-    run.job.sources = calloc(BENCH_SOURCES, len);
-    uint8_t *far_sources = calloc(BENCH_SOURCES, len);
-    run.state = channel->create(len, pings);
-    if (!run.state || !run.job.sources || !far_sources)
-        die(channel->name);
-    shared->arrived = 0;
-    struct run far = run;
-    far.job.sources = far_sources;
-    if (channel->threads) {
-        pthread_t thread;
-        if (pthread_create(&thread, NULL, far_side, &far) != 0)
-            die("start thread");
-        near_side(&run, &result);
-        pthread_join(thread, NULL);
-    } else {
-        pid_t child = fork();
-        if (child < 0)
-            die("fork");
-        if (child == 0) {
-            prctl(PR_SET_PDEATHSIG, SIGKILL);
-            far_side(&far);
-            _exit(0);
-        }
-        near_side(&run, &result);
-        int status;
-        if (waitpid(child, &status, 0) != child || status != 0)
-            die("consumer process");
-    }
-    channel->destroy(run.state);
-    free(run.job.sources);
-    free(far_sources);
-    return result;
-}
+enum { PAIRS_MAX = 200, CHANNELS_MAX = 16, COUNT_MIN = 2000, COUNT_FIRST = 100000 };
 
 /* What is measured of each channel: two sizes, throughput and round trip. */
 struct measure {
@@ -224,142 +41,335 @@ enum { MEASURES = sizeof measures / sizeof measures[0] };
 enum placement { NEAR, FAR, PLACEMENTS };
 static const char *const placement_names[] = {"near", "far"};
 
-/* The good runs of one channel, measure and placement. */
+/* One side of the good pairs of a comparison: records/s, or for pings the median in ns. */
 struct series {
-    double rate[ROUNDS_MAX], p50_ns[ROUNDS_MAX], p99_ns[ROUNDS_MAX], bounce_ns[ROUNDS_MAX];
-    uint32_t count;
+    double value[PAIRS_MAX], p99_ns[PAIRS_MAX], bounce_ns[PAIRS_MAX];
 };
-struct table {
-    const struct bench_channel *channels[CHANNELS_MAX];
-    uint32_t channel_count, disturbed, errors;
-    double near_max_ns;
-    struct series series[CHANNELS_MAX][MEASURES][PLACEMENTS];
-    uint64_t counts[CHANNELS_MAX][MEASURES]; /* records of a run: about 40 ms */
+struct comparison {
+    uint32_t count;
+    struct series ours, theirs;
+    double ratio[PAIRS_MAX];
 };
 
-static void add(struct table *table, uint32_t c, uint32_t m, const struct result *result)
+struct bench {
+    const struct bench_channel *channels[CHANNELS_MAX];
+    uint32_t channel_count, pairs_wanted;
+    double near_max_ns, run_s;
+    uint64_t end_ns;
+    bool realtime;
+    const char *only; /* "64 staged": this comparison; NULL: all */
+    struct bench_shared *shared;
+    uint32_t good, disturbed, moved, unfit, errors; /* pairs; errors: runs */
+    struct comparison table[CHANNELS_MAX][MEASURES][PLACEMENTS];
+    uint64_t counts[CHANNELS_MAX][MEASURES]; /* records of a run of run_s, learnt */
+    bool learnt[CHANNELS_MAX][MEASURES];
+};
+
+/* A comparison of channel c with channel 0. */
+struct pair {
+    struct bench *bench;
+    uint32_t c, m;
+};
+
+static enum placement placement_of(const struct bench *bench, double bounce_ns)
 {
-    table->errors += result->errors != 0;
-    bool near = result->bounce_before_ns <= table->near_max_ns;
-    if (result->disturbed || near != (result->bounce_after_ns <= table->near_max_ns)) {
-        table->disturbed++;
-        return;
+    return bounce_ns <= bench->near_max_ns ? NEAR : FAR;
+}
+
+static bool is_compared(const struct bench *bench, uint32_t c, uint32_t m)
+{
+    char name[64];
+    snprintf(name, sizeof name, "%s %s", measures[m].name, bench->channels[c]->name);
+    return (!measures[m].pings || bench->channels[c]->ping) &&
+           (!bench->only || strcmp(bench->only, name) == 0);
+}
+
+static bool is_wanted(void *context, double bounce_ns)
+{
+    const struct pair *pair = context;
+    enum placement p = placement_of(pair->bench, bounce_ns);
+    return pair->bench->table[pair->c][pair->m][p].count < pair->bench->pairs_wanted;
+}
+
+/* A run should take run_s: half to twice that is good enough. False: the next one fits better. */
+static bool learn(struct pair *pair, uint32_t c, const struct bench_result *result)
+{
+    struct bench *bench = pair->bench;
+    if (measures[pair->m].pings)
+        return true;
+    uint64_t *count = &bench->counts[c][pair->m];
+    double factor = bench->run_s / (result->seconds + 1e-9);
+    bool fits = factor >= 0.5 && factor <= 2;
+    /* A disturbed run tells little: it only shortens runs of which nothing is known yet. */
+    if (fits || (result->disturbed && (bench->learnt[c][pair->m] || factor > 1))) {
+        bench->learnt[c][pair->m] |= fits && !result->disturbed;
+        return fits;
     }
-    struct series *series = &table->series[c][m][near ? NEAR : FAR];
-    uint32_t i = series->count++;
-    uint64_t count = table->counts[c][m];
-    series->rate[i] = (double)count / result->seconds;
-    series->p50_ns[i] = result->p50_ns;
+    factor = factor > 8 ? 8 : factor < 0.25 ? 0.25 : factor;
+    *count = (uint64_t)((double)*count * factor);
+    *count = *count < COUNT_MIN ? COUNT_MIN : *count;
+    return false;
+}
+
+enum outcome { GOOD, SKIPPED, UNFIT, DISTURBED };
+
+static enum outcome run_one(struct pair *pair, uint32_t c, struct bench_result *out)
+{
+    struct bench *bench = pair->bench;
+    const struct measure *measure = &measures[pair->m];
+    struct bench_run run = {.channel = bench->channels[c],
+                            .len = measure->len,
+                            .count = measure->pings ? 0 : bench->counts[c][pair->m],
+                            .realtime = bench->realtime,
+                            .wanted = is_wanted,
+                            .context = pair};
+    bench_run(bench->shared, &run, out);
+    if (out->skipped)
+        return SKIPPED;
+    bench->errors += out->errors != 0;
+    if (out->errors != 0)
+        fprintf(stderr, "bench-ring: %s: %" PRIu64 " wrong records of %u bytes\n",
+                run.channel->name, out->errors, run.len);
+    bool fits = learn(pair, c, out);
+    return out->disturbed ? DISTURBED : fits ? GOOD : UNFIT;
+}
+
+static void put(struct series *series, uint32_t i, const struct bench_result *result,
+                double records)
+{
+    series->value[i] = records > 0 ? records / result->seconds : result->p50_ns;
     series->p99_ns[i] = result->p99_ns;
     series->bounce_ns[i] = (result->bounce_before_ns + result->bounce_after_ns) / 2;
 }
 
-/* How many records make a run of about 40 ms. */
-static void calibrate(struct table *table, struct shared *shared)
+static void add(struct pair *pair, const struct bench_result *ours,
+                const struct bench_result *theirs, const uint64_t counts[2])
 {
-    for (uint32_t c = 0; c < table->channel_count; c++)
-        for (uint32_t m = 0; m < MEASURES; m++) {
-            if (measures[m].pings)
-                continue;
-            uint64_t count = 20000;
-            struct result result = run_once(table->channels[c], shared, measures[m].len, count);
-            for (int i = 0; i < 6 && result.seconds < 0.02; i++) {
-                count = (uint64_t)((double)count * 0.04 / (result.seconds + 1e-4));
-                result = run_once(table->channels[c], shared, measures[m].len, count);
-            }
-            table->counts[c][m] = count;
-        }
-}
-
-static void print_series(const struct table *table, uint32_t c, uint32_t m, uint32_t p)
-{
-    struct series series = table->series[c][m][p];
-    if (series.count == 0)
-        return;
-    printf("    {\"channel\": \"%s\", \"how\": \"%s\", \"measure\": \"%s\", \"placement\": \"%s\", "
-           "\"runs\": %u, \"bounce_ns\": %.0f",
-           table->channels[c]->name, table->channels[c]->how, measures[m].name, placement_names[p],
-           series.count, median(series.bounce_ns, series.count));
-    if (measures[m].pings) {
-        printf(", \"p50_ns\": %.0f, \"p99_ns\": %.0f},\n", median(series.p50_ns, series.count),
-               median(series.p99_ns, series.count));
+    struct bench *bench = pair->bench;
+    enum placement p = placement_of(bench, ours->bounce_before_ns);
+    if (p != placement_of(bench, ours->bounce_after_ns) ||
+        p != placement_of(bench, theirs->bounce_before_ns) ||
+        p != placement_of(bench, theirs->bounce_after_ns)) {
+        bench->moved++;
         return;
     }
-    double rate = median(series.rate, series.count); /* sorts them */
-    printf(", \"records_per_s\": %.0f, \"gb_per_s\": %.2f, \"least\": %.0f, \"most\": %.0f},\n",
-           rate, rate * measures[m].len / 1e9, series.rate[0], series.rate[series.count - 1]);
+    struct comparison *comparison = &bench->table[pair->c][pair->m][p];
+    if (comparison->count == bench->pairs_wanted)
+        return;
+    uint32_t i = comparison->count++;
+    put(&comparison->ours, i, ours, (double)counts[0]);
+    put(&comparison->theirs, i, theirs, (double)counts[1]);
+    double ratio = comparison->ours.value[i] / comparison->theirs.value[i];
+    comparison->ratio[i] = bench->channels[pair->c]->kind == BENCH_STAGED ? 1 / ratio : ratio;
+    bench->good++;
 }
 
-/* Ours by theirs; above 1 is better for throughput, below 1 for round trips. */
-static void print_ratios(const struct table *table)
+/* False: this comparison has enough in the placement that there is now. */
+static bool run_pair(struct pair *pair, bool theirs_first)
 {
-    const char *separator = "";
-    for (uint32_t m = 0; m < MEASURES; m++)
-        for (uint32_t p = 0; p < PLACEMENTS; p++)
-            for (uint32_t c = 1; c < table->channel_count; c++) {
-                struct series ours = table->series[0][m][p], theirs = table->series[c][m][p];
-                if (ours.count == 0 || theirs.count == 0)
+    struct bench *bench = pair->bench;
+    struct bench_result results[2]; /* ours, theirs */
+    uint32_t channels[2] = {0, pair->c};
+    uint64_t counts[2] = {0, 0};
+    for (int i = 0; i < 2; i++) {
+        int which = theirs_first ? 1 - i : i;
+        if (!measures[pair->m].pings)
+            counts[which] = bench->counts[channels[which]][pair->m];
+        enum outcome outcome = run_one(pair, channels[which], &results[which]);
+        if (outcome == SKIPPED)
+            return false;
+        if (outcome != GOOD) {
+            bench->disturbed += outcome == DISTURBED;
+            bench->unfit += outcome == UNFIT;
+            return true;
+        }
+    }
+    add(pair, &results[0], &results[1], counts);
+    return true;
+}
+
+static bool is_complete(const struct bench *bench)
+{
+    for (uint32_t c = 1; c < bench->channel_count; c++)
+        for (uint32_t m = 0; m < MEASURES; m++)
+            for (uint32_t p = 0; is_compared(bench, c, m) && p < PLACEMENTS; p++)
+                if (bench->table[c][m][p].count < bench->pairs_wanted)
+                    return false;
+    return true;
+}
+
+static void rest(uint64_t ns)
+{
+    struct timespec time = {.tv_sec = (time_t)(ns / MR_NS_PER_S),
+                            .tv_nsec = (long)(ns % MR_NS_PER_S)};
+    nanosleep(&time, NULL);
+}
+
+static void run_all(struct bench *bench)
+{
+    for (uint32_t round = 0; !is_complete(bench); round++) {
+        bool idle = true; /* all have enough in this placement: look again later */
+        for (uint32_t m = 0; m < MEASURES; m++)
+            for (uint32_t c = 1; c < bench->channel_count; c++) {
+                if (mr_clock_ns() >= bench->end_ns)
+                    return;
+                if (!is_compared(bench, c, m))
                     continue;
-                double ratio =
-                    measures[m].pings
-                        ? median(ours.p50_ns, ours.count) / median(theirs.p50_ns, theirs.count)
-                        : median(ours.rate, ours.count) / median(theirs.rate, theirs.count);
-                printf("%s\n    \"%s %s / %s\": %.2f", separator, measures[m].name,
-                       placement_names[p], table->channels[c]->name, ratio);
-                separator = ",";
+                struct pair pair = {bench, c, m};
+                uint64_t start_ns = mr_clock_ns();
+                idle = !run_pair(&pair, round % 2 == 1) && idle;
+                if (bench->realtime)
+                    rest(mr_clock_ns() - start_ns);
             }
+        if (idle)
+            rest(20 * MR_NS_PER_MS);
+    }
 }
 
-static void print(const struct table *table)
+/* ---- JSON ---- */
+
+/* What docs/ring.md asks for; 0: nothing. Throughput, and the share of a staged ring, at least;
+ * round trips at most. */
+struct target {
+    const char *measure, *channel;
+    double wanted[PLACEMENTS];
+};
+static const struct target targets[] = {
+    {"64", "moodycamel", {2.5, 4}},        {"600", "moodycamel", {3, 2}},
+    {"ping_64", "moodycamel", {1.2, 1.2}}, {"64", "staged", {0.75, 0.75}},
+    {"600", "staged", {0.75, 0.75}},
+};
+
+static double target_of(const struct bench *bench, uint32_t c, uint32_t m, uint32_t p)
 {
-    printf(
-        "{\n  \"near_max_ns\": %.0f, \"disturbed_runs\": %u, \"wrong_runs\": %u,\n  \"runs\": [\n",
-        table->near_max_ns, table->disturbed, table->errors);
+    for (size_t i = 0; i < sizeof targets / sizeof targets[0]; i++)
+        if (strcmp(targets[i].measure, measures[m].name) == 0 &&
+            strcmp(targets[i].channel, bench->channels[c]->name) == 0)
+            return targets[i].wanted[p];
+    return 0;
+}
+
+static void print_side(const char *name, struct series *series, uint32_t count, uint32_t m)
+{
+    double value = bench_median(series->value, count);
+    if (measures[m].pings)
+        printf(", \"%s\": {\"p50_ns\": %.0f, \"p99_ns\": %.0f}", name, value,
+               bench_median(series->p99_ns, count));
+    else
+        printf(", \"%s\": {\"records_per_s\": %.0f, \"gb_per_s\": %.2f}", name, value,
+               value * measures[m].len / 1e9);
+}
+
+/* The ratio is ours by theirs, for staged rings theirs by ours. */
+static void print_comparison(struct bench *bench, uint32_t c, uint32_t m, uint32_t p)
+{
+    struct comparison *comparison = &bench->table[c][m][p];
+    const struct bench_channel *channel = bench->channels[c];
+    uint32_t count = comparison->count;
+    double ratio = bench_median(comparison->ratio, count); /* sorts them */
+    bool staged = channel->kind == BENCH_STAGED;
+    printf("    {\"ratio\": \"%s %s: %s / %s\", \"median\": %.2f, \"least\": %.2f, "
+           "\"most\": %.2f, \"pairs\": %u",
+           measures[m].name, placement_names[p], staged ? channel->name : "millrace",
+           staged ? "millrace" : channel->name, ratio, comparison->ratio[0],
+           comparison->ratio[count - 1], count);
+    double wanted = target_of(bench, c, m, p);
+    if (wanted > 0) {
+        bool most = measures[m].pings;
+        printf(", \"wanted\": \"%s %.2f\", \"met\": %s", most ? "<=" : ">=", wanted,
+               (most ? ratio <= wanted : ratio >= wanted) ? "true" : "false");
+    }
+    printf(", \"bounce_ns\": %.0f", bench_median(comparison->ours.bounce_ns, count));
+    print_side("millrace", &comparison->ours, count, m);
+    print_side(channel->name, &comparison->theirs, count, m);
+    printf(", \"how\": \"%s\"}", channel->how);
+}
+
+/* Returns how many comparisons have no good pair at all. */
+static uint32_t print_missing(const struct bench *bench)
+{
+    uint32_t missing = 0;
+    printf("  \"missing\": [");
     for (uint32_t m = 0; m < MEASURES; m++)
-        for (uint32_t p = 0; p < PLACEMENTS; p++)
-            for (uint32_t c = 0; c < table->channel_count; c++)
-                print_series(table, c, m, p);
-    printf("    {}\n  ],\n  \"ratios\": {");
-    print_ratios(table);
-    printf("\n  }\n}\n");
+        for (uint32_t c = 1; c < bench->channel_count; c++) {
+            if (!is_compared(bench, c, m) || bench->table[c][m][NEAR].count > 0 ||
+                bench->table[c][m][FAR].count > 0)
+                continue;
+            printf("%s\"%s %s\"", missing++ > 0 ? ", " : "", measures[m].name,
+                   bench->channels[c]->name);
+        }
+    printf("]\n}\n");
+    return missing;
+}
+
+static uint32_t print(struct bench *bench)
+{
+    printf("{\n  \"near_max_ns\": %.0f, \"run_ms\": %.0f, \"pairs_wanted\": %u,\n"
+           "  \"good_pairs\": %u, \"disturbed_pairs\": %u, \"moved_pairs\": %u, "
+           "\"unfit_pairs\": %u, \"wrong_runs\": %u,\n  \"ratios\": [",
+           bench->near_max_ns, bench->run_s * 1e3, bench->pairs_wanted, bench->good,
+           bench->disturbed, bench->moved, bench->unfit, bench->errors);
+    const char *separator = "\n";
+    for (uint32_t p = 0; p < PLACEMENTS; p++)
+        for (uint32_t m = 0; m < MEASURES; m++)
+            for (uint32_t c = 1; c < bench->channel_count; c++) {
+                if (bench->table[c][m][p].count == 0)
+                    continue;
+                fputs(separator, stdout);
+                print_comparison(bench, c, m, p);
+                separator = ",\n";
+            }
+    printf("\n  ],\n");
+    return print_missing(bench);
+}
+
+static void add_channels(struct bench *bench,
+                         const struct bench_channel *(*rows_of)(uint32_t *count))
+{
+    uint32_t count;
+    const struct bench_channel *rows = rows_of(&count);
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t c = bench->channel_count++;
+        bench->channels[c] = &rows[i];
+        for (uint32_t m = 0; m < MEASURES; m++)
+            bench->counts[c][m] = COUNT_FIRST;
+    }
 }
 
 int main(int argc, char **argv)
 {
-    static struct table table = {.near_max_ns = 220};
-    uint32_t rounds = 9;
-    for (int i = 1; i + 1 < argc; i += 2) {
-        if (strcmp(argv[i], "--rounds") == 0)
-            rounds = (uint32_t)atoi(argv[i + 1]);
-        else if (strcmp(argv[i], "--near-max") == 0)
-            table.near_max_ns = atof(argv[i + 1]);
+    static struct bench bench = {.near_max_ns = 220};
+    double pairs = 9, seconds = 60, run_ms = 20;
+    for (int i = 1; i < argc; i += 2) {
+        double value = i + 1 < argc ? atof(argv[i + 1]) : 0;
+        if (strcmp(argv[i], "--pairs") == 0 && value >= 1 && value <= PAIRS_MAX)
+            pairs = value;
+        else if (strcmp(argv[i], "--seconds") == 0 && value > 0)
+            seconds = value;
+        else if (strcmp(argv[i], "--run-ms") == 0 && value >= 1 && value <= 1000)
+            run_ms = value;
+        else if (strcmp(argv[i], "--near-max") == 0 && value > 0)
+            bench.near_max_ns = value;
+        else if (strcmp(argv[i], "--realtime") == 0)
+            bench.realtime = value != 0;
+        else if (strcmp(argv[i], "--only") == 0 && i + 1 < argc)
+            bench.only = argv[i + 1];
+        else {
+            fprintf(stderr,
+                    "usage: bench-ring [--pairs 1-%d] [--seconds S] [--run-ms 1-1000] "
+                    "[--near-max NS] [--only \"64 staged\"] [--realtime 1]\n",
+                    PAIRS_MAX);
+            return 2;
+        }
     }
-    if (rounds < 1 || rounds > ROUNDS_MAX) {
-        fprintf(stderr, "bench-ring: --rounds: expected 1 to %d\n", ROUNDS_MAX);
-        return 2;
-    }
-    struct shared *shared =
-        mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (shared == MAP_FAILED)
-        die("map");
-    pin(0);
-    uint32_t ours, peers;
-    const struct bench_channel *rows = bench_ours(&ours);
-    for (uint32_t i = 0; i < ours; i++)
-        table.channels[table.channel_count++] = &rows[i];
-    rows = bench_peers(&peers);
-    for (uint32_t i = 0; i < peers; i++)
-        table.channels[table.channel_count++] = &rows[i];
-    calibrate(&table, shared);
-    for (uint32_t round = 0; round < rounds; round++)
-        for (uint32_t m = 0; m < MEASURES; m++)
-            for (uint32_t c = 0; c < table.channel_count; c++) {
-                if (measures[m].pings && !table.channels[c]->ping)
-                    continue;
-                struct result result =
-                    run_once(table.channels[c], shared, measures[m].len, table.counts[c][m]);
-                add(&table, c, m, &result);
-            }
-    print(&table);
-    return table.errors != 0;
+    bench.pairs_wanted = (uint32_t)pairs;
+    bench.run_s = run_ms / 1e3;
+    bench.end_ns = mr_clock_ns() + (uint64_t)(seconds * 1e9);
+    bench.shared = bench_shared_create();
+    add_channels(&bench, bench_ours);
+    add_channels(&bench, bench_staged);
+    add_channels(&bench, bench_peers);
+    run_all(&bench);
+    uint32_t missing = print(&bench);
+    return bench.errors != 0 ? 1 : missing > 0 ? 3 : 0;
 }

@@ -14,25 +14,43 @@ enum { BENCH_SOURCES = 32, BENCH_RING_BYTES = 1 << 20, BENCH_SLOTS = 1024 };
 /* One side's share of a run. */
 struct bench_job {
     uint32_t len;      /* payload bytes of a record: 64 or 600 */
-    uint64_t count;    /* records, or pings */
+    uint64_t warmup;   /* records, or pings, before the clock starts: pages and lines are there */
+    uint64_t count;    /* records, or pings, with the warm-up */
     uint8_t *sources;  /* producer: BENCH_SOURCES records, one behind the other */
-    uint32_t *samples; /* ping: count round trips in ns */
+    uint32_t *samples; /* ping: round trips in ns, count less warmup */
     uint64_t errors;   /* consumer: records that were not the expected one */
+    void *side;        /* bench_begin and bench_end */
+};
+
+/* A side attaches, passes the warm-up, calls bench_begin, passes the rest, calls bench_end and
+ * detaches: so only the passing of records is timed. */
+typedef void bench_role(void *state, struct bench_job *job);
+
+enum bench_kind {
+    BENCH_OURS,   /* the ring itself: what the others are compared with */
+    BENCH_STAGED, /* the ring in another use: its share of the ring's rate is told */
+    BENCH_OTHER,  /* the ring's multiple of its rate is told */
 };
 
 struct bench_channel {
     const char *name;
-    const char *how; /* "2 processes" or "2 threads" */
-    int threads;     /* 1: lives in one process's heap */
-    int sleeps;      /* 1: a side may be off its core without being disturbed */
+    const char *how; /* which processes or threads */
+    enum bench_kind kind;
+    int threads; /* 1: lives in one process's heap */
+    int sleeps;  /* 1: a side may be off its core without being disturbed */
     /* Before the peer is started. pings: two queues, there and back. */
     void *(*create)(uint32_t len, int pings);
     void (*destroy)(void *state);
-    void (*produce)(void *state, struct bench_job *job);
-    void (*consume)(void *state, struct bench_job *job);
-    void (*ping)(void *state, struct bench_job *job); /* NULL: not measured */
-    void (*pong)(void *state, struct bench_job *job);
+    bench_role *produce; /* core 0 */
+    bench_role *consume; /* core 1 */
+    bench_role *second;  /* core 1 too, a process of its own; NULL: two sides only */
+    bench_role *ping;    /* core 0; NULL: not measured */
+    bench_role *pong;    /* core 1 */
 };
+
+/* All sides have passed the warm-up: the clock starts. Stops the clock of this side. */
+void bench_begin(struct bench_job *job);
+void bench_end(struct bench_job *job);
 
 const struct bench_channel *bench_peers(uint32_t *count);
 
@@ -62,11 +80,12 @@ static inline uint64_t bench_look(const uint8_t *data, uint32_t len, uint64_t nu
     return word != number;
 }
 
-/* The round trip that ends now. One clock read each: the end of one is the start of the next. */
+/* The round trip of a ping behind the warm-up, which ends now. One clock read each: the end of one
+ * is the start of the next. */
 static inline void bench_sample(struct bench_job *job, uint64_t number, uint64_t *last_ns)
 {
     uint64_t now_ns = bench_now_ns();
-    job->samples[number - 1] = (uint32_t)(now_ns - *last_ns);
+    job->samples[number - job->warmup - 1] = (uint32_t)(now_ns - *last_ns);
     *last_ns = now_ns;
 }
 

@@ -6,104 +6,20 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "shm/ring.h"
+#include "bench/ring_rings.h"
 
-enum { BATCH_BYTES = 16 << 10, SOCKET_BATCH = 32 << 10 };
-
-static void check(enum mr_rc rc, const struct mr_err *err)
-{
-    if (rc == MR_OK)
-        return;
-    fprintf(stderr, "bench-ring: %s: %s\n", mr_rc_name(rc), err->text);
-    exit(1);
-}
-
-/* Rings "b0" and, for pings, "b1". Each process attaches for itself: handles are private. */
-struct ours {
-    char instance[MR_INSTANCE_MAX];
-    uint32_t stages;
-};
-
-static const struct mr_ring_options ring_options[2] = {
-    {.part = "b0", .capacity = BENCH_RING_BYTES, .stage_count = 1, .publish_bytes = BATCH_BYTES},
-    {.part = "b1", .capacity = BENCH_RING_BYTES, .stage_count = 1, .publish_bytes = BATCH_BYTES}};
-
-static void *create_stages(int rings, uint32_t stages)
-{
-    struct mr_err err = {0};
-    struct ours *ours = calloc(1, sizeof *ours);
-    if (!ours)
-        return NULL;
-    ours->stages = stages;
-    snprintf(ours->instance, sizeof ours->instance, "bench-%d", getpid());
-    for (int i = 0; i < rings; i++) {
-        struct mr_ring_options options = ring_options[i];
-        options.stage_count = stages;
-        check(mr_ring_create(ours->instance, 1, &options, &err), &err);
-    }
-    return ours;
-}
+enum { SOCKET_BATCH = 32 << 10 };
 
 static void *create(uint32_t len, int pings)
 {
     (void)len;
-    return create_stages(pings ? 2 : 1, 1);
-}
-
-static void *create_staged(uint32_t len, int pings)
-{
-    (void)len;
-    return create_stages(pings ? 2 : 1, 2);
-}
-
-static void destroy(void *state)
-{
-    struct ours *ours = state;
-    mr_segment_remove_all(ours->instance);
-    free(ours);
-}
-
-static void open_producer(const struct ours *ours, uint32_t index, struct mr_ring_producer *ring)
-{
-    struct mr_err err = {0};
-    uint64_t note;
-    struct mr_ring_options options = ring_options[index];
-    options.stage_count = ours->stages;
-    check(mr_ring_attach_producer(ring, ours->instance, &options, &note, &err), &err);
-}
-
-static void open_consumer(const struct ours *ours, uint32_t index, uint32_t stage,
-                          struct mr_ring_consumer *ring)
-{
-    struct mr_err err = {0};
-    struct mr_ring_options options = ring_options[index];
-    options.stage_count = ours->stages;
-    check(mr_ring_attach_consumer(ring, ours->instance, &options, stage, &err), &err);
-}
-
-static void produce(void *state, struct bench_job *job)
-{
-    struct mr_ring_producer ring;
-    open_producer(state, 0, &ring);
-    for (uint64_t n = 1; n <= job->count; n++) {
-        const uint8_t *source = bench_source(job, n);
-        while (mr_ring_write(&ring, source, job->len, 1, n) != MR_OK)
-            bench_pause();
-    }
-    mr_ring_publish(&ring, job->count);
-    mr_ring_detach_producer(&ring);
+    return bench_rings_create(pings ? 2 : 1, 1);
 }
 
 /* Look at what there is, at most a batch; release it. Returns how many records. */
 static inline uint64_t drain(struct mr_ring_consumer *ring, struct bench_job *job, uint64_t number)
 {
-    struct mr_ring_record record;
-    uint64_t count = 0, errors = 0;
-    while (!mr_ring_release_due(ring) && mr_ring_peek(ring, &record) == MR_OK) {
-        errors += bench_look(record.data, record.len, number + ++count);
-        mr_ring_advance(ring, &record);
-    }
-    job->errors += errors;
+    uint64_t count = bench_look_at_batch(ring, job, number);
     if (count > 0)
         mr_ring_release(ring, ring->position, number + count);
     else
@@ -114,24 +30,15 @@ static inline uint64_t drain(struct mr_ring_consumer *ring, struct bench_job *jo
 static void consume(void *state, struct bench_job *job)
 {
     struct mr_ring_consumer ring;
-    open_consumer(state, 0, 0, &ring);
-    for (uint64_t n = 0; n < job->count;)
+    bench_rings_consumer(state, 0, 0, &ring);
+    uint64_t n = 0;
+    while (n < job->warmup)
         n += drain(&ring, job, n);
+    bench_begin(job);
+    while (n < job->count)
+        n += drain(&ring, job, n);
+    bench_end(job);
     mr_ring_detach_consumer(&ring);
-}
-
-/* Both stages in turn in one process: three that spin do not fit on two cores. */
-static void consume_staged(void *state, struct bench_job *job)
-{
-    struct mr_ring_consumer first, second;
-    open_consumer(state, 0, 0, &first);
-    open_consumer(state, 0, 1, &second);
-    for (uint64_t n = 0, m = 0; m < job->count;) {
-        n += drain(&first, job, n);
-        m += drain(&second, job, m);
-    }
-    mr_ring_detach_consumer(&first);
-    mr_ring_detach_consumer(&second);
 }
 
 static void put(struct mr_ring_producer *ring, struct bench_job *job, uint64_t number)
@@ -155,14 +62,20 @@ static void ping(void *state, struct bench_job *job)
 {
     struct mr_ring_producer there;
     struct mr_ring_consumer back;
-    open_producer(state, 0, &there);
-    open_consumer(state, 1, 0, &back);
-    uint64_t last_ns = bench_now_ns();
-    for (uint64_t n = 1; n <= job->count; n++) {
+    bench_rings_producer(state, 0, &there);
+    bench_rings_consumer(state, 1, 0, &back);
+    uint64_t n = 1;
+    for (; n <= job->warmup; n++) {
+        put(&there, job, n);
+        get(&back, job, n);
+    }
+    bench_begin(job);
+    for (uint64_t last_ns = bench_now_ns(); n <= job->count; n++) {
         put(&there, job, n);
         get(&back, job, n);
         bench_sample(job, n, &last_ns);
     }
+    bench_end(job);
     mr_ring_detach_producer(&there);
     mr_ring_detach_consumer(&back);
 }
@@ -171,12 +84,15 @@ static void pong(void *state, struct bench_job *job)
 {
     struct mr_ring_consumer there;
     struct mr_ring_producer back;
-    open_consumer(state, 0, 0, &there);
-    open_producer(state, 1, &back);
+    bench_rings_consumer(state, 0, 0, &there);
+    bench_rings_producer(state, 1, &back);
     for (uint64_t n = 1; n <= job->count; n++) {
+        if (n == job->warmup + 1)
+            bench_begin(job);
         get(&there, job, n);
         put(&back, job, n);
     }
+    bench_end(job);
     mr_ring_detach_consumer(&there);
     mr_ring_detach_producer(&back);
 }
@@ -228,32 +144,47 @@ static void transfer(int fd, uint8_t *bytes, size_t len, bool out)
     }
 }
 
-static void produce_socket(void *state, struct bench_job *job)
+static void send_records(struct sockets *sockets, struct bench_job *job, uint64_t n, uint64_t last)
 {
-    struct sockets *sockets = state;
     static uint8_t batch[SOCKET_BATCH];
     size_t used = 0;
-    for (uint64_t n = 1; n <= job->count; n++) {
+    for (; n <= last; n++) {
         memcpy(batch + used, bench_source(job, n), job->len);
         used += job->len;
-        if (used == sockets->batch_bytes || n == job->count) {
+        if (used == sockets->batch_bytes || n == last) {
             transfer(sockets->fds[0], batch, used, true);
             used = 0;
         }
     }
 }
 
-static void consume_socket(void *state, struct bench_job *job)
+static void receive_records(struct sockets *sockets, struct bench_job *job, uint64_t n,
+                            uint64_t last)
 {
-    struct sockets *sockets = state;
     static uint8_t batch[SOCKET_BATCH];
-    for (uint64_t n = 0; n < job->count;) {
-        uint64_t left = (job->count - n) * job->len;
+    while (n <= last) {
+        uint64_t left = (last + 1 - n) * job->len;
         size_t len = left < sockets->batch_bytes ? (size_t)left : sockets->batch_bytes;
         transfer(sockets->fds[1], batch, len, false);
         for (size_t at = 0; at < len; at += job->len)
-            job->errors += bench_look(batch + at, job->len, ++n);
+            job->errors += bench_look(batch + at, job->len, n++);
     }
+}
+
+static void produce_socket(void *state, struct bench_job *job)
+{
+    send_records(state, job, 1, job->warmup);
+    bench_begin(job);
+    send_records(state, job, job->warmup + 1, job->count);
+    bench_end(job);
+}
+
+static void consume_socket(void *state, struct bench_job *job)
+{
+    receive_records(state, job, 1, job->warmup);
+    bench_begin(job);
+    receive_records(state, job, job->warmup + 1, job->count);
+    bench_end(job);
 }
 
 /* The floor: each core for itself copies records into a block that stays in L2 and looks at them.
@@ -267,15 +198,21 @@ static void *create_memcpy(uint32_t len, int pings)
 
 static void copy_and_look(uint8_t *block, struct bench_job *job)
 {
-    uint64_t batch = BATCH_BYTES / job->len;
+    uint64_t batch = BENCH_BATCH_BYTES / job->len;
     uint64_t slots = BENCH_RING_BYTES / job->len / batch * batch;
+    bool begun = false;
     for (uint64_t n = 0, slot = 0; n < job->count; n += batch) {
+        if (!begun && n >= job->warmup) {
+            bench_begin(job);
+            begun = true;
+        }
         for (uint64_t i = 0; i < batch; i++)
             memcpy(block + (slot + i) * job->len, bench_source(job, n + i), job->len);
         for (uint64_t i = 0; i < batch; i++)
             job->errors += bench_look(block + (slot + i) * job->len, job->len, n + i);
         slot = slot + batch == slots ? 0 : slot + batch;
     }
+    bench_end(job);
 }
 
 static void produce_memcpy(void *state, struct bench_job *job)
@@ -291,15 +228,14 @@ static void consume_memcpy(void *state, struct bench_job *job)
 const struct bench_channel *bench_ours(uint32_t *count)
 {
     static const struct bench_channel rows[] = {
-        {"millrace", "2 processes", 0, 0, create, destroy, produce, consume, ping, pong},
-        {"millrace staged", "2 processes, both stages in the second", 0, 0, create_staged, destroy,
-         produce, consume_staged, NULL, NULL},
-        {"memcpy", "2 threads, each for itself", 1, 0, create_memcpy, free, produce_memcpy,
-         consume_memcpy, NULL, NULL},
-        {"socketpair", "2 processes", 0, 1, create_socket, destroy_sockets, produce_socket,
-         consume_socket, NULL, NULL},
-        {"socketpair batched", "2 processes", 0, 1, create_socket_batched, destroy_sockets,
-         produce_socket, consume_socket, NULL, NULL},
+        {"millrace", "2 processes", BENCH_OURS, 0, 0, create, bench_rings_destroy,
+         bench_rings_produce, consume, NULL, ping, pong},
+        {"memcpy", "2 threads, each for itself", BENCH_OTHER, 1, 0, create_memcpy, free,
+         produce_memcpy, consume_memcpy, NULL, NULL, NULL},
+        {"socketpair", "2 processes", BENCH_OTHER, 0, 1, create_socket, destroy_sockets,
+         produce_socket, consume_socket, NULL, NULL, NULL},
+        {"socketpair batched", "2 processes", BENCH_OTHER, 0, 1, create_socket_batched,
+         destroy_sockets, produce_socket, consume_socket, NULL, NULL, NULL},
     };
     *count = sizeof rows / sizeof rows[0];
     return rows;

@@ -82,32 +82,51 @@ template <template <uint32_t> class Queue, uint32_t Len> struct Loops {
     static void produce(void *state, bench_job *job)
     {
         Q *queues = static_cast<Q *>(state);
-        for (uint64_t n = 1; n <= job->count; n++)
+        uint64_t n = 1;
+        for (; n <= job->warmup; n++)
             put(queues[0], job, n);
+        bench_begin(job);
+        for (; n <= job->count; n++)
+            put(queues[0], job, n);
+        bench_end(job);
     }
     static void consume(void *state, bench_job *job)
     {
         Q *queues = static_cast<Q *>(state);
-        for (uint64_t n = 1; n <= job->count; n++)
+        uint64_t n = 1;
+        for (; n <= job->warmup; n++)
             get(queues[0], job, n);
+        bench_begin(job);
+        for (; n <= job->count; n++)
+            get(queues[0], job, n);
+        bench_end(job);
     }
     static void ping(void *state, bench_job *job)
     {
         Q *queues = static_cast<Q *>(state);
-        uint64_t last_ns = bench_now_ns();
-        for (uint64_t n = 1; n <= job->count; n++) {
+        uint64_t n = 1;
+        for (; n <= job->warmup; n++) {
+            put(queues[0], job, n);
+            get(queues[1], job, n);
+        }
+        bench_begin(job);
+        for (uint64_t last_ns = bench_now_ns(); n <= job->count; n++) {
             put(queues[0], job, n);
             get(queues[1], job, n);
             bench_sample(job, n, &last_ns);
         }
+        bench_end(job);
     }
     static void pong(void *state, bench_job *job)
     {
         Q *queues = static_cast<Q *>(state);
         for (uint64_t n = 1; n <= job->count; n++) {
+            if (n == job->warmup + 1)
+                bench_begin(job);
             get(queues[0], job, n);
             put(queues[1], job, n);
         }
+        bench_end(job);
     }
 };
 
@@ -153,11 +172,12 @@ template <template <uint32_t> class Queue> struct Channel {
     static bench_channel row(const char *name)
     {
         bool shared = Queue<64>::shared;
-        return {name,    shared ? "2 processes" : "2 threads",
-                !shared, 0,
-                create,  destroy,
-                produce, consume,
-                ping,    pong};
+        return {name,        shared ? "2 processes" : "2 threads",
+                BENCH_OTHER, !shared,
+                0,           create,
+                destroy,     produce,
+                consume,     nullptr,
+                ping,        pong};
     }
 };
 } // namespace
