@@ -8,8 +8,8 @@
  * else had the cores and all bounces name one placement; others are repeated until each comparison
  * has --pairs good ones in each placement, or --seconds are over.
  *
- *   bench-ring [--pairs N] [--seconds S] [--run-ms MS] [--near-max NS] [--only "64 staged"]
- *              [--realtime 1]
+ *   bench-ring [--pairs N] [--seconds S] [--run-ms MS] [--near-max NS] [--far-min NS]
+ *              [--only "64 staged"] [--realtime 1]
  *
  * --realtime takes the cores from everybody else for each run, and leaves them alone for as long
  * behind each pair: for a machine that is never quiet. Needs CAP_SYS_NICE.
@@ -38,7 +38,7 @@ struct measure {
 static const struct measure measures[] = {
     {"64", 64, false}, {"600", 600, false}, {"ping_64", 64, true}, {"ping_600", 600, true}};
 enum { MEASURES = sizeof measures / sizeof measures[0] };
-enum placement { NEAR, FAR, PLACEMENTS };
+enum placement { NEAR, FAR, PLACEMENTS, BETWEEN = PLACEMENTS };
 static const char *const placement_names[] = {"near", "far"};
 
 /* One side of the good pairs of a comparison: records/s, or for pings the median in ns. */
@@ -54,7 +54,7 @@ struct comparison {
 struct bench {
     const struct bench_channel *channels[CHANNELS_MAX];
     uint32_t channel_count, pairs_wanted;
-    double near_max_ns, run_s;
+    double near_max_ns, far_min_ns, run_s;
     uint64_t end_ns;
     bool realtime;
     const char *only; /* "64 staged": this comparison; NULL: all */
@@ -73,7 +73,7 @@ struct pair {
 
 static enum placement placement_of(const struct bench *bench, double bounce_ns)
 {
-    return bounce_ns <= bench->near_max_ns ? NEAR : FAR;
+    return bounce_ns <= bench->near_max_ns ? NEAR : bounce_ns >= bench->far_min_ns ? FAR : BETWEEN;
 }
 
 static bool is_compared(const struct bench *bench, uint32_t c, uint32_t m)
@@ -88,7 +88,8 @@ static bool is_wanted(void *context, double bounce_ns)
 {
     const struct pair *pair = context;
     enum placement p = placement_of(pair->bench, bounce_ns);
-    return pair->bench->table[pair->c][pair->m][p].count < pair->bench->pairs_wanted;
+    return p == BETWEEN ||
+           pair->bench->table[pair->c][pair->m][p].count < pair->bench->pairs_wanted;
 }
 
 /* A run should take run_s: half to twice that is good enough. False: the next one fits better. */
@@ -100,8 +101,8 @@ static bool learn(struct pair *pair, uint32_t c, const struct bench_result *resu
     uint64_t *count = &bench->counts[c][pair->m];
     double factor = bench->run_s / (result->seconds + 1e-9);
     bool fits = factor >= 0.5 && factor <= 2;
-    /* A disturbed run tells little: it only shortens runs of which nothing is known yet. */
-    if (fits || (result->disturbed && (bench->learnt[c][pair->m] || factor > 1))) {
+    /* A disturbed run tells little: it is heeded only while nothing better is known. */
+    if (fits || (result->disturbed && bench->learnt[c][pair->m])) {
         bench->learnt[c][pair->m] |= fits && !result->disturbed;
         return fits;
     }
@@ -147,7 +148,7 @@ static void add(struct pair *pair, const struct bench_result *ours,
 {
     struct bench *bench = pair->bench;
     enum placement p = placement_of(bench, ours->bounce_before_ns);
-    if (p != placement_of(bench, ours->bounce_after_ns) ||
+    if (p == BETWEEN || p != placement_of(bench, ours->bounce_after_ns) ||
         p != placement_of(bench, theirs->bounce_before_ns) ||
         p != placement_of(bench, theirs->bounce_after_ns)) {
         bench->moved++;
@@ -304,11 +305,12 @@ static uint32_t print_missing(const struct bench *bench)
 
 static uint32_t print(struct bench *bench)
 {
-    printf("{\n  \"near_max_ns\": %.0f, \"run_ms\": %.0f, \"pairs_wanted\": %u,\n"
+    printf("{\n  \"near_max_ns\": %.0f, \"far_min_ns\": %.0f, \"run_ms\": %.0f, \"pairs_wanted\": "
+           "%u,\n"
            "  \"good_pairs\": %u, \"disturbed_pairs\": %u, \"moved_pairs\": %u, "
            "\"unfit_pairs\": %u, \"wrong_runs\": %u,\n  \"ratios\": [",
-           bench->near_max_ns, bench->run_s * 1e3, bench->pairs_wanted, bench->good,
-           bench->disturbed, bench->moved, bench->unfit, bench->errors);
+           bench->near_max_ns, bench->far_min_ns, bench->run_s * 1e3, bench->pairs_wanted,
+           bench->good, bench->disturbed, bench->moved, bench->unfit, bench->errors);
     const char *separator = "\n";
     for (uint32_t p = 0; p < PLACEMENTS; p++)
         for (uint32_t m = 0; m < MEASURES; m++)
@@ -338,7 +340,7 @@ static void add_channels(struct bench *bench,
 
 int main(int argc, char **argv)
 {
-    static struct bench bench = {.near_max_ns = 220};
+    static struct bench bench = {.near_max_ns = 220, .far_min_ns = 320};
     double pairs = 9, seconds = 60, run_ms = 20;
     for (int i = 1; i < argc; i += 2) {
         double value = i + 1 < argc ? atof(argv[i + 1]) : 0;
@@ -350,6 +352,8 @@ int main(int argc, char **argv)
             run_ms = value;
         else if (strcmp(argv[i], "--near-max") == 0 && value > 0)
             bench.near_max_ns = value;
+        else if (strcmp(argv[i], "--far-min") == 0 && value > 0)
+            bench.far_min_ns = value;
         else if (strcmp(argv[i], "--realtime") == 0)
             bench.realtime = value != 0;
         else if (strcmp(argv[i], "--only") == 0 && i + 1 < argc)
@@ -357,7 +361,7 @@ int main(int argc, char **argv)
         else {
             fprintf(stderr,
                     "usage: bench-ring [--pairs 1-%d] [--seconds S] [--run-ms 1-1000] "
-                    "[--near-max NS] [--only \"64 staged\"] [--realtime 1]\n",
+                    "[--near-max NS] [--far-min NS] [--only \"64 staged\"] [--realtime 1]\n",
                     PAIRS_MAX);
             return 2;
         }
