@@ -344,7 +344,7 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 /* How long nothing is to be done, for all we know. */
 static uint64_t wake_at(struct mr_puller *puller, uint64_t now_ns, uint64_t source_wake_ns)
 {
-    uint64_t wake_ns = now_ns + MR_BEAT_NS / 2;
+    uint64_t wake_ns = now_ns + MR_BEAT_NS;
     if (may_read(puller, now_ns))
         wake_ns = earlier(wake_ns, source_wake_ns);
     else if (!puller->source_ended && puller->control.directive != MR_DIRECTIVE_DRAIN)

@@ -14,7 +14,7 @@
 #include "common/log.h"
 #include "supervisor/launch.h"
 
-#define LOOK_NS       (50 * MR_NS_PER_MS) /* between two looks at heartbeats */
+#define LOOK_NS       (100 * MR_NS_PER_MS) /* between two looks at heartbeats */
 #define START_LOOK_NS (5 * MR_NS_PER_MS)  /* between two looks at whether a started one is ready */
 
 static struct mr_cell_shm *cell_of(const struct mr_children *children, const struct mr_child *child)

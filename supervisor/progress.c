@@ -113,3 +113,9 @@ void mr_progress_work(struct mr_supervisor *s, uint64_t now_ns)
     if (many || now_ns - s->checkpoint_ns >= s->config.checkpoint_interval)
         mr_progress_write(s, now_ns);
 }
+
+bool mr_progress_idle(const struct mr_supervisor *s)
+{
+    return s->writer.phase == MR_CHECKPOINT_IDLE &&
+           mr_rings_released_through(&s->rings) <= s->checkpoint.sequence;
+}

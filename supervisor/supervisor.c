@@ -15,6 +15,7 @@
 #include "supervisor/json.h"
 
 #define TURN_MAX_NS  (20 * MR_NS_PER_MS) /* the checkpoint's events are counted so often */
+#define TURN_IDLE_NS (100 * MR_NS_PER_MS) /* while nothing moves */
 #define TURN_TASK_NS MR_NS_PER_MS        /* while something is under way */
 
 enum { EVENTS_MAX = 32 };
@@ -193,7 +194,10 @@ static void turn(struct mr_supervisor *s, uint64_t now_ns, uint64_t *next_ns)
         mr_stop_work(s, now_ns);
     mr_control_work(&s->control, now_ns);
     tell(s, now_ns);
-    uint64_t most_ns = now_ns + (s->task == MR_TASK_NONE ? TURN_MAX_NS : TURN_TASK_NS);
+    bool idle = mr_progress_idle(s) && mr_children_running(&s->children, MR_KIND_PMB);
+    uint64_t most_ns = now_ns + (s->task != MR_TASK_NONE ? TURN_TASK_NS
+                                 : idle                  ? TURN_IDLE_NS
+                                                         : TURN_MAX_NS);
     if (s->http) {
         mr_http_work(s->http);
         uint64_t http_ns = mr_http_timeout_ns(s->http);

@@ -84,6 +84,7 @@ void mr_supervisor_request(struct mr_supervisor *s, uint32_t client, const char 
 /* progress.c */
 MR_MUST_USE enum mr_rc mr_progress_open(struct mr_supervisor *s, struct mr_err *err);
 void mr_progress_work(struct mr_supervisor *s, uint64_t now_ns);
+bool mr_progress_idle(const struct mr_supervisor *s); /* nothing to write, nothing being written */
 void mr_progress_write(struct mr_supervisor *s,
                        uint64_t now_ns);        /* begin, if there is something new */
 void mr_progress_step(struct mr_supervisor *s); /* the writer's event_fd is readable */

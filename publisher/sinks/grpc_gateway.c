@@ -134,6 +134,55 @@ grpc_status_code mr_grpc_stream_admit(struct mr_grpc_streams *streams, struct mr
     return status;
 }
 
+/* Writing: either side. */
+
+/* The chunk is written: take the next one. The newest message is left where it is until the pump has
+ * flushed, so that a turn's messages go out together. */
+static void refill(struct mr_grpc_stream *s)
+{
+    s->deliveries -= s->chunk_deliveries;
+    s->answers -= s->chunk_answers;
+    s->bytes -= s->chunk_bytes;
+    s->chunk_at = s->chunk_count = s->chunk_deliveries = s->chunk_answers = 0;
+    s->chunk_bytes = 0;
+    while (s->chunk_count < MR_GRPC_CHUNK && s->head < s->tail &&
+           (s->head < s->flushed || s->head + 1 < s->tail)) {
+        struct mr_out *out = &s->queue[s->head++ & (s->capacity - 1)];
+        s->chunk[s->chunk_count++] = *out;
+        s->chunk_answers += out->answer;
+        s->chunk_deliveries += !out->answer;
+        if (!out->answer)
+            s->chunk_bytes += GRPC_SLICE_LENGTH(out->head) + GRPC_SLICE_LENGTH(out->body);
+    }
+    s->more = s->head < s->tail;
+    s->busy = s->chunk_count > 0;
+}
+
+bool mr_grpc_stream_take(struct mr_grpc_stream *s, struct mr_out *out, bool *last)
+{
+    MR_ASSERT(!s->writing);
+    if (s->chunk_at == s->chunk_count)
+        refill(s);
+    if (s->chunk_count == 0)
+        return false;
+    *out = s->chunk[s->chunk_at++];
+    *last = s->chunk_at == s->chunk_count && !s->more;
+    s->writing = true;
+    return true;
+}
+
+/* All but the last of what there is may wait in gRPC's buffer: it goes to the socket when that is full
+ * or the last one pushes it out. */
+void mr_grpc_stream_write(struct mr_grpc_stream *s, struct mr_out *out, bool last)
+{
+    size_t parts = GRPC_SLICE_LENGTH(out->body) ? 2 : 1;
+    grpc_byte_buffer *message = grpc_raw_byte_buffer_create((grpc_slice[]){out->head, out->body}, parts);
+    mr_out_fini(out);
+    grpc_op op = mr_grpc_op_send(message, last ? 0 : GRPC_WRITE_BUFFER_HINT);
+    mr_grpc_start(s->call.call, &op, 1, &s->write);
+    grpc_byte_buffer_destroy(message);
+}
+
 /* The pump's side. */
 
 uint32_t mr_grpc_stream_place(mr_gateway_id id)
@@ -203,12 +252,21 @@ enum mr_rc mr_grpc_stream_queue(struct mr_grpc_stream *stream, grpc_slice head, 
 void mr_grpc_stream_flush(struct mr_grpc_stream *stream)
 {
     struct mr_grpc_stream *s = stream;
+    struct mr_out out;
+    bool last, taken = false;
     pthread_mutex_lock(&s->lock);
     s->flushed = s->tail;
-    bool nudge = s->head < s->tail && !s->busy && !s->nudged && s->state != MR_OUT_OVER;
+    bool idle = s->head < s->tail && !s->busy && !s->nudged && !s->writing;
+    /* From here and at once: a thread to be woken first would double the latency. What is written while
+     * this is under way, the queue thread goes on with. */
+    if (idle && s->state == MR_OUT_OPEN)
+        taken = mr_grpc_stream_take(s, &out, &last);
+    bool nudge = idle && !taken && s->state != MR_OUT_OVER;
     s->nudged = s->nudged || nudge;
     pthread_mutex_unlock(&s->lock);
-    if (nudge)
+    if (taken)
+        mr_grpc_stream_write(s, &out, last);
+    else if (nudge)
         mr_grpc_nudge(s->call.call, &s->nudge);
 }
 

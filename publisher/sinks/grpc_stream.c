@@ -20,6 +20,7 @@ static void finish(struct mr_grpc_stream *s, enum mr_out_state state, grpc_statu
 
 /* Writing. Queue thread. */
 
+/* Lock held. */
 static void drop_chunk(struct mr_grpc_stream *s)
 {
     for (; s->chunk_at < s->chunk_count; s->chunk_at++)
@@ -28,7 +29,9 @@ static void drop_chunk(struct mr_grpc_stream *s)
 
 static void send_status(struct mr_grpc_stream *s)
 {
+    pthread_mutex_lock(&s->lock);
     drop_chunk(s);
+    pthread_mutex_unlock(&s->lock);
     grpc_slice text = grpc_slice_from_copied_string(s->status_text);
     grpc_op op = mr_grpc_op_send_status(s->status, &text);
     s->ending = s->status_begun = true;
@@ -36,68 +39,36 @@ static void send_status(struct mr_grpc_stream *s)
     grpc_slice_unref(text);
 }
 
-/* The last chunk is written: take the next one. The newest message is left where it is until the pump
- * has flushed, so that a turn's messages go out together. Returns the state. */
-static enum mr_out_state refill(struct mr_grpc_stream *s)
-{
-    pthread_mutex_lock(&s->lock);
-    s->deliveries -= s->chunk_deliveries;
-    s->answers -= s->chunk_answers;
-    s->bytes -= s->chunk_bytes;
-    s->chunk_at = s->chunk_count = s->chunk_deliveries = s->chunk_answers = 0;
-    s->chunk_bytes = 0;
-    while (s->chunk_count < MR_GRPC_CHUNK && s->head < s->tail &&
-           (s->head < s->flushed || s->head + 1 < s->tail)) {
-        struct mr_out *out = &s->queue[s->head++ & (s->capacity - 1)];
-        s->chunk[s->chunk_count++] = *out;
-        s->chunk_answers += out->answer;
-        s->chunk_deliveries += !out->answer;
-        if (!out->answer)
-            s->chunk_bytes += GRPC_SLICE_LENGTH(out->head) + GRPC_SLICE_LENGTH(out->body);
-    }
-    s->more = s->head < s->tail;
-    s->busy = s->chunk_count > 0;
-    enum mr_out_state state = s->state;
-    pthread_mutex_unlock(&s->lock);
-    return state;
-}
-
-/* Write one message. All but the last of what there is may wait in gRPC's buffer: it goes to the socket
- * when that is full or the last one pushes it out. */
-static void write_one(struct mr_grpc_stream *s)
-{
-    struct mr_out *out = &s->chunk[s->chunk_at++];
-    bool last = s->chunk_at == s->chunk_count && !s->more;
-    size_t parts = GRPC_SLICE_LENGTH(out->body) ? 2 : 1;
-    grpc_byte_buffer *message = grpc_raw_byte_buffer_create((grpc_slice[]){out->head, out->body}, parts);
-    mr_out_fini(out);
-    grpc_op op = mr_grpc_op_send(message, last ? 0 : GRPC_WRITE_BUFFER_HINT);
-    s->writing = true;
-    mr_grpc_start(s->call.call, &op, 1, &s->write);
-    grpc_byte_buffer_destroy(message);
-}
-
 static void read_next(struct mr_grpc_stream *s);
 
 static void write_next(struct mr_grpc_stream *s)
 {
-    if (s->writing || s->status_begun || s->broken || s->is_gone)
+    struct mr_out out;
+    bool last, refilled = false, taken = false;
+    if (s->status_begun || s->broken || s->is_gone)
         return;
-    if (s->chunk_at == s->chunk_count) {
-        enum mr_out_state state = refill(s);
-        read_next(s); /* answers may have gone out that kept it from reading */
-        if (s->chunk_count == 0 && (state == MR_OUT_DRAIN || state == MR_OUT_CUT))
-            send_status(s);
-        if (s->chunk_count == 0)
-            return;
+    pthread_mutex_lock(&s->lock);
+    bool writing = s->writing;
+    if (!writing) {
+        refilled = s->chunk_at == s->chunk_count;
+        taken = mr_grpc_stream_take(s, &out, &last);
     }
-    write_one(s);
+    enum mr_out_state state = s->state;
+    pthread_mutex_unlock(&s->lock);
+    if (refilled)
+        read_next(s); /* answers may have gone out that kept it from reading */
+    if (taken)
+        mr_grpc_stream_write(s, &out, last);
+    else if (!writing && (state == MR_OUT_DRAIN || state == MR_OUT_CUT))
+        send_status(s);
 }
 
 static void written(void *owner, bool ok)
 {
     struct mr_grpc_stream *s = owner;
+    pthread_mutex_lock(&s->lock);
     s->writing = false;
+    pthread_mutex_unlock(&s->lock);
     s->broken = s->broken || !ok; /* the call is over: gone will say so */
     write_next(s);
     let_go(s);
@@ -207,7 +178,9 @@ static void gone(void *owner, bool ok)
     struct mr_grpc_stream *s = owner;
     (void)ok;
     s->is_gone = true;
+    pthread_mutex_lock(&s->lock);
     drop_chunk(s);
+    pthread_mutex_unlock(&s->lock);
     finish(s, MR_OUT_OVER, GRPC_STATUS_CANCELLED, "");
     let_go(s);
 }
@@ -215,11 +188,11 @@ static void gone(void *owner, bool ok)
 /* Let go of a stream whose call is over and of which no operation is under way. */
 static void let_go(struct mr_grpc_stream *s)
 {
-    if (!s->is_gone || s->opening || s->reading || s->writing || s->ending)
+    if (!s->is_gone || s->opening || s->reading || s->ending)
         return;
     pthread_mutex_lock(&s->lock);
     MR_ASSERT(s->state == MR_OUT_OVER);
-    bool wait = s->nudged; /* comes by here again */
+    bool wait = s->nudged || s->writing; /* comes by here again */
     pthread_mutex_unlock(&s->lock);
     if (wait)
         return;

@@ -35,14 +35,15 @@ struct mr_grpc_stream {
     /* Queue thread only. */
     grpc_byte_buffer *message;
     int cancelled;
-    bool opening, reading, writing, ending; /* under way: metadata, a message, a message, the status */
+    bool opening, reading, ending;      /* under way: metadata, a message, the status */
     bool status_begun, broken, is_gone; /* a write failed; the call has ended */
+
+    pthread_mutex_t lock; /* of all that follows */
+    bool writing;         /* a message is under way; begun by the pump or the queue thread */
     struct mr_out chunk[MR_GRPC_CHUNK]; /* being written: [chunk_at, chunk_count) not yet begun */
     uint32_t chunk_at, chunk_count, chunk_deliveries, chunk_answers;
     uint64_t chunk_bytes;
     bool more; /* the queue was not empty behind this chunk */
-
-    pthread_mutex_t lock; /* of all that follows */
     enum mr_out_state state;
     grpc_status_code status; /* from DRAIN on */
     char status_text[256];
@@ -51,7 +52,7 @@ struct mr_grpc_stream {
     uint32_t capacity;
     uint32_t deliveries, answers; /* queued or in the chunk */
     uint64_t bytes;               /* of the deliveries */
-    bool busy;    /* the queue thread comes back to the queue by itself */
+    bool busy;    /* there is a chunk: the queue thread comes back to the queue by itself */
     bool nudged;  /* or because it has been told to */
     bool closing; /* CLOSE is on its way */
     uint32_t unpolled;
@@ -70,6 +71,10 @@ static inline void mr_out_fini(struct mr_out *out)
  * without the lock). */
 bool mr_grpc_stream_advance(struct mr_grpc_stream *s, enum mr_out_state state, grpc_status_code status,
                             const char *text);
+/* The next message to write, from the chunk or the queue, and whether none follows it now. From here on
+ * the caller writes it, with the lock released. False: there is none. Lock held, nothing under way. */
+bool mr_grpc_stream_take(struct mr_grpc_stream *s, struct mr_out *out, bool *last);
+void mr_grpc_stream_write(struct mr_grpc_stream *s, struct mr_out *out, bool last);
 /* Give a new stream its place and its id, and announce it: from here on the pump knows it. A status other
  * than OK: it cannot be. */
 grpc_status_code mr_grpc_stream_admit(struct mr_grpc_streams *streams, struct mr_grpc_stream *s);

@@ -145,6 +145,14 @@ static uint64_t due(const struct generator *g, uint64_t now_ns)
                       MR_NS_PER_S);
 }
 
+/* When that many are due: to the nanosecond above. */
+static uint64_t due_at(const struct generator *g, uint64_t owed)
+{
+    uint64_t rate = g->source.config->generator_rate;
+    return g->start_ns + owed / rate * MR_NS_PER_S +
+           (owed % rate * MR_NS_PER_S + rate - 1) / rate;
+}
+
 static uint64_t room_until(struct generator *g, uint64_t now_ns)
 {
     uint64_t left = g->end - g->index;
@@ -167,10 +175,15 @@ static enum mr_rc generator_poll(struct mr_source *source, struct mr_intake *int
         return MR_CLOSED;
     uint64_t count = room_until(g, now_ns);
     int64_t wall_us = mr_clock_wall_us();
+    uint64_t read_ns = mr_clock_ns();
+    bool paced = g->source.config->generator_rate != 0;
     enum mr_rc rc = MR_OK;
     uint64_t emitted = 0;
     for (; emitted < count; emitted++, g->index++) {
-        rc = emit(g, intake, wall_us, err);
+        /* Paced, an event bears the time at which it was due: whoever measures from there also
+         * measures how late this process was. */
+        uint64_t late_ns = paced ? read_ns - due_at(g, g->index - g->start_index + 1) : 0;
+        rc = emit(g, intake, wall_us - (int64_t)(late_ns / MR_NS_PER_US), err);
         if (rc != MR_OK)
             break;
     }
@@ -197,8 +210,7 @@ static void generator_wait(struct mr_source *source, struct pollfd *fd, uint64_t
     uint64_t owed = g->index - g->start_index + 1;
     uint64_t per_tick = rate / (MR_NS_PER_S / TICK_NS);
     owed += per_tick > 1 ? per_tick - 1 : 0;
-    *wake_ns =
-        g->start_ns + owed / rate * MR_NS_PER_S + (owed % rate * MR_NS_PER_S + rate - 1) / rate;
+    *wake_ns = due_at(g, owed);
 }
 
 static enum mr_rc generator_confirm(struct mr_source *source, const struct mr_position *position,
