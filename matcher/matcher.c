@@ -13,7 +13,8 @@ enum {
     COUNT_EVERY_MS = 10,  /* counters are for people */
     BLOCKED_SLEEP_MS = 1, /* while the match ring is full */
     TELL_MS = 5,          /* progress without a match may wait so long for the publisher's look */
-    QUIET_SHARE = 4,      /* and while less than this part of the event ring waits for it */
+    TELL_MATCH_US = 100,  /* and a match, while there is more input */
+    QUIET_SHARE = 4,      /* both while less than this part of the event ring waits for it */
 };
 
 /* The event at hand, when its matches did not fit into the match ring. Its ids belong to the
@@ -292,29 +293,33 @@ static enum mr_rc match_batch(struct mr_matcher *matcher, struct mr_err *err)
     return MR_OK;
 }
 
-/* Matches are urgent, and so is a ring that fills. Progress alone is not, unless the publisher
- * waits for it: then it does not doze. */
-static void tell_publisher(struct mr_matcher *matcher, bool progress, uint64_t now_ns)
+/* A ring that fills is urgent, and so are matches once the input is dry: before that a wake for
+ * each batch would take the core from the matching itself. Progress alone is not, unless the
+ * publisher waits for it: then it does not doze. */
+static void tell_publisher(struct mr_matcher *matcher, bool progress, bool dry, uint64_t now_ns)
 {
     const struct mr_ring_consumer *events = &matcher->events;
-    bool urgent = matcher->matches.tail != matcher->told_tail || matcher->waiting.active;
+    bool matches = matcher->matches.tail != matcher->told_tail;
+    bool urgent = matcher->waiting.active || (matches && dry);
     if (progress && !urgent)
         urgent = events->position - mr_ring_stage_position(events->shm, 1) >
                  (events->mask + 1) / QUIET_SHARE;
-    if (matcher->untold_ns != 0 && now_ns - matcher->untold_ns >= TELL_MS * MR_NS_PER_MS)
+    uint64_t patience_ns = matches ? TELL_MATCH_US * MR_NS_PER_US : TELL_MS * MR_NS_PER_MS;
+    if (matcher->untold_ns != 0 && now_ns - matcher->untold_ns >= patience_ns)
         urgent = true;
     if (urgent) {
         mr_doorbell_ring(matcher->publisher);
         matcher->told_tail = matcher->matches.tail;
         matcher->untold_ns = 0;
-    } else if (progress && !mr_doorbell_nudge(matcher->publisher) && matcher->untold_ns == 0) {
+    } else if (matcher->untold_ns == 0 &&
+               (matches || (progress && !mr_doorbell_nudge(matcher->publisher)))) {
         matcher->untold_ns = now_ns;
     }
 }
 
 /* Publish what was matched, then say so on the event ring. In this order: who dies in between
  * leaves the match ring ahead, and its successor skips what that has. */
-static void hand_over(struct mr_matcher *matcher, uint64_t note, uint64_t now_ns)
+static void hand_over(struct mr_matcher *matcher, uint64_t note, bool dry, uint64_t now_ns)
 {
     uint64_t position = matcher->events.position;
     bool progress = position != matcher->events.released || note != matcher->note;
@@ -323,7 +328,7 @@ static void hand_over(struct mr_matcher *matcher, uint64_t note, uint64_t now_ns
         matcher->note = note;
         mr_ring_release(&matcher->events, position, note);
     }
-    tell_publisher(matcher, progress, now_ns);
+    tell_publisher(matcher, progress, dry, now_ns);
 }
 
 static void measure_batch(struct mr_matcher *matcher, uint64_t started_ns)
@@ -358,7 +363,7 @@ static enum mr_rc turn_events(struct mr_matcher *matcher, uint64_t now_ns, uint6
         return rc;
     if (rc == MR_AGAIN && through > matcher->sequence)
         matcher->sequence = through;
-    hand_over(matcher, matcher->sequence, now_ns);
+    hand_over(matcher, matcher->sequence, rc == MR_AGAIN, now_ns);
     measure_batch(matcher, now_ns);
     *done += matcher->events.position - position + matcher->matches.tail - written;
     return MR_OK;
