@@ -77,7 +77,7 @@ void mr_config_init(struct mr_config *config)
     }
 }
 
-/* Edits (insert, delete, replace) that turn a into b; both shorter than PATH_MAX_LEN. */
+/* Edits (insert, delete, replace) that turn a into b; b is shorter than PATH_MAX_LEN. */
 static size_t edit_distance(const char *a, const char *b)
 {
     size_t row[PATH_MAX_LEN + 1], len = strlen(b);
@@ -97,6 +97,11 @@ static size_t edit_distance(const char *a, const char *b)
         }
     }
     return row[len];
+}
+
+size_t mr_config_distance(const char *a, const char *b)
+{
+    return strlen(b) < PATH_MAX_LEN ? edit_distance(a, b) : SIZE_MAX;
 }
 
 const char *mr_config_nearest(const char *path)

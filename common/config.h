@@ -83,6 +83,8 @@ const struct mr_config_row *mr_config_find(const char *path); /* NULL when unkno
 
 /* The known key that is most like an unknown one, or NULL when none is like it. */
 const char *mr_config_nearest(const char *path);
+/* Edits (insert, delete, replace) that turn a into b; SIZE_MAX when b is too long to be a name. */
+size_t mr_config_distance(const char *a, const char *b);
 /* The same for a section alone: *len bytes of what is returned are its name. */
 const char *mr_config_nearest_section(const char *section, size_t *len);
 

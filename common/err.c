@@ -1,6 +1,7 @@
 #include "common/err.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -81,6 +82,12 @@ int mr_exit_code(enum mr_rc rc)
         break;
     }
     return EXIT_FAILURE;
+}
+
+int mr_err_exit_code(enum mr_rc rc, const struct mr_err *err)
+{
+    bool full = rc == MR_FATAL && (err->errno_value == ENOSPC || err->errno_value == EDQUOT);
+    return full ? MR_EXIT_RETRY : mr_exit_code(rc);
 }
 
 void mr_panic_set_hook(mr_panic_hook *hook)

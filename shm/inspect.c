@@ -77,6 +77,11 @@ enum mr_rc mr_inspect_open(struct mr_inspect *inspect, const char *instance, str
         return rc;
     snprintf(inspect->instance, sizeof inspect->instance, "%s", instance);
     rc = mr_board_attach(&inspect->board, instance, true, err);
+    if (rc == MR_AGAIN && err->errno_value == ENOENT)
+        return mr_reject(err, MR_AGAIN,
+                         "no instance %s on this machine, running or dead (there is no "
+                         "/dev/shm/millrace.%s.board)",
+                         instance, instance);
     if (rc == MR_OK)
         mr_inspect_refresh(inspect);
     return rc;

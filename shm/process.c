@@ -261,7 +261,7 @@ int mr_process_close(struct mr_process *process, enum mr_rc rc, const struct mr_
         if (rc != MR_OK && rc != MR_CLOSED)
             mr_cell_say(process->cell, "%s", err->text);
         atomic_store_explicit(&process->cell->state, MR_STATE_STOPPING, memory_order_release);
-        mr_log_info("process", "stopped", "exit=%d", mr_exit_code(rc));
+        mr_log_info("process", "stopped", "exit=%d", mr_err_exit_code(rc, err));
         mr_panic_set_hook(NULL);
         panic_cell = NULL;
         process->cell = NULL;
@@ -271,5 +271,5 @@ int mr_process_close(struct mr_process *process, enum mr_rc rc, const struct mr_
     if (process->signal_fd >= 0)
         close(process->signal_fd);
     process->signal_fd = -1;
-    return mr_exit_code(rc);
+    return mr_err_exit_code(rc, err);
 }

@@ -80,7 +80,8 @@ static enum mr_rc size_file(int fd, const char *name, enum mr_segment_kind kind,
         return MR_OK;
     errno = posix_fallocate(fd, 0, (off_t)size);
     if (errno != 0)
-        return mr_fail(err, MR_FATAL, "reserve %" PRIu64 " bytes for segment %s", size, name);
+        return mr_fail(err, MR_FATAL, "reserve %" PRIu64 " bytes in /dev/shm for segment %s", size,
+                       name);
     return MR_OK;
 }
 

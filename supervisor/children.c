@@ -84,8 +84,11 @@ enum mr_rc mr_children_open(struct mr_children *children, struct mr_board_shm *b
                                      .turned_ns = mr_clock_ns(),
                                      .restart = true};
     for (uint32_t i = 0; i < MR_BOARD_CELLS; i++)
-        children->child[i] = (struct mr_child){
-            .cell = i, .pidfd = -1, .backoff = {.random = mr_clock_ns() * 2 + 2 * i + 1}};
+        children->child[i] =
+            (struct mr_child){.cell = i,
+                              .pidfd = -1,
+                              .crashes = {.random = mr_clock_ns() * 2 + 2 * i + 1},
+                              .retries = {.random = mr_clock_ns() * 2 + 2 * i + 1}};
     enum mr_rc rc = find_directory(children, config, err);
     return rc == MR_OK ? mr_children_configure(children, config, err) : rc;
 }
@@ -119,7 +122,7 @@ void mr_child_want(struct mr_children *children, enum mr_process_kind kind, uint
     child->ring_generation = ring_generation;
     child->life = MR_CHILD_WAITING;
     child->due_ns = 0;
-    child->backoff.failures = 0;
+    child->crashes.failures = child->retries.failures = 0;
     atomic_store_explicit(&cell->kind, kind, memory_order_relaxed);
     atomic_store_explicit(&cell->shard, shard, memory_order_relaxed);
     atomic_store_explicit(&cell->ring_generation, ring_generation, memory_order_relaxed);
@@ -138,14 +141,15 @@ static void give_up(struct mr_children *children, struct mr_child *child, const 
                  reason);
 }
 
-/* What a run that has ended without being asked to leads to. */
+/* What a run that has ended without being asked to leads to. exit_code: -1 when it has none. */
 static void after_death(struct mr_children *children, struct mr_child *child, const char *reason,
-                        bool wrong_configuration, uint64_t now_ns)
+                        int exit_code, uint64_t now_ns)
 {
     const struct mr_config *config = children->config;
     struct mr_backoff_limits limits = {
         config->supervisor_backoff_min, config->supervisor_backoff_max,
         config->supervisor_healthy_after, config->supervisor_restarts_max};
+    struct mr_backoff *backoff = &child->crashes;
     uint64_t wait_ns;
     mr_count(children->self, MR_COUNTER_CHILD_DEATHS, 1);
     set_state(children, child, MR_STATE_DEAD);
@@ -153,13 +157,17 @@ static void after_death(struct mr_children *children, struct mr_child *child, co
         child->life = MR_CHILD_NONE;
         return;
     }
-    if (wrong_configuration) {
+    if (exit_code == MR_EXIT_CONFIG) {
         children->refused = true;
         snprintf(children->refusal, sizeof children->refusal, "%s", reason);
         give_up(children, child, reason);
         return;
     }
-    if (!mr_backoff_next(&child->backoff, &limits, now_ns - child->started_ns, &wait_ns)) {
+    if (exit_code == MR_EXIT_RETRY) { /* its cause lies outside and may pass at any time */
+        backoff = &child->retries;
+        limits.restarts_max = 0;
+    }
+    if (!mr_backoff_next(backoff, &limits, now_ns - child->started_ns, &wait_ns)) {
         give_up(children, child, reason);
         return;
     }
@@ -196,7 +204,7 @@ static void start(struct mr_children *children, struct mr_child *child, uint64_t
     if (rc != MR_OK) {
         mr_log_error("supervisor", "start_failed", "child=%s why=\"%s\"", name, err.text);
         snprintf(cell->panic, sizeof cell->panic, "%.255s", err.text);
-        after_death(children, child, err.text, rc == MR_USAGE, now_ns);
+        after_death(children, child, err.text, mr_err_exit_code(rc, &err), now_ns);
         return;
     }
     struct epoll_event event = {.events = EPOLLIN, .data.u64 = MR_EVENT_CHILD | child->cell};
@@ -260,8 +268,7 @@ void mr_child_reap(struct mr_children *children, uint32_t index, uint64_t now_ns
     }
     mr_log_warn("supervisor", "died", "child=%s how=\"%s\" ran_ms=%llu", name, reason,
                 (unsigned long long)((now_ns - child->started_ns) / MR_NS_PER_MS));
-    after_death(children, child, reason,
-                info.si_code == CLD_EXITED && info.si_status == MR_EXIT_CONFIG, now_ns);
+    after_death(children, child, reason, info.si_code == CLD_EXITED ? info.si_status : -1, now_ns);
 }
 
 void mr_child_stop(struct mr_children *children, uint32_t index, uint64_t grace_ns, bool again)
@@ -272,7 +279,7 @@ void mr_child_stop(struct mr_children *children, uint32_t index, uint64_t grace_
         bool wanted = again && child->life != MR_CHILD_NONE;
         child->life = wanted ? MR_CHILD_WAITING : MR_CHILD_NONE;
         child->due_ns = 0;
-        child->backoff.failures = 0;
+        child->crashes.failures = child->retries.failures = 0;
         set_state(children, child, MR_STATE_EMPTY);
         return;
     }
@@ -328,7 +335,7 @@ uint64_t mr_children_work(struct mr_children *children, uint64_t now_ns)
     for (uint32_t i = 1; i < MR_BOARD_CELLS; i++) {
         struct mr_child *child = &children->child[i];
         if (child->life == MR_CHILD_WAITING && child->due_ns <= now_ns) {
-            if (child->started_ns != 0 && child->backoff.failures > 0)
+            if (child->started_ns != 0 && child->crashes.failures + child->retries.failures > 0)
                 atomic_fetch_add_explicit(&cell_of(children, child)->restarts, 1,
                                           memory_order_relaxed);
             start(children, child, now_ns);

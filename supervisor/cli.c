@@ -54,6 +54,20 @@ static void set_option(struct mr_cli *cli, enum option option, const char *value
     cli->version |= option == OPTION_VERSION;
 }
 
+const char *mr_command_nearest(const char *word)
+{
+    size_t count, best = SIZE_MAX;
+    const struct mr_command *commands = mr_commands(&count), *nearest = NULL;
+    for (size_t i = 0; i < count; i++) {
+        size_t distance = mr_config_distance(word, commands[i].name);
+        if (distance < best && distance <= strlen(commands[i].name) / 3 + 1) {
+            best = distance;
+            nearest = &commands[i];
+        }
+    }
+    return nearest ? nearest->name : NULL;
+}
+
 static enum mr_rc take_word(struct mr_cli *cli, const char *word, struct mr_err *err)
 {
     size_t count;
@@ -68,9 +82,13 @@ static enum mr_rc take_word(struct mr_cli *cli, const char *word, struct mr_err 
     for (size_t i = 0; i < count && !cli->command; i++)
         if (strcmp(commands[i].name, word) == 0)
             cli->command = &commands[i];
-    return cli->command
-               ? MR_OK
-               : mr_reject(err, MR_USAGE, "unknown command \"%s\"; millrace help lists them", word);
+    if (cli->command)
+        return MR_OK;
+    const char *nearest = mr_command_nearest(word);
+    return mr_reject(err, MR_USAGE,
+                     nearest ? "unknown command \"%s\"; did you mean %s?"
+                             : "unknown command \"%s\"; millrace help lists them",
+                     word, nearest);
 }
 
 /* One argument that begins with '-'. *i moves on when the next one is its value. */
@@ -151,5 +169,11 @@ void mr_cli_help(const struct mr_command *command, FILE *out)
         fprintf(out, "  %c%c --%-8s %-5s %s\n", options[i].letter ? '-' : ' ',
                 options[i].letter ? options[i].letter : ' ', options[i].name,
                 options[i].argument ? options[i].argument : "", options[i].text);
-    print_keys(out);
+    if (out == stderr)
+        fputs(
+            "\nA first look: scripts/demo, or millrace run with the built-in defaults. Keys of the "
+            "configuration: millrace help\n",
+            out);
+    else
+        print_keys(out);
 }

@@ -29,6 +29,7 @@ struct mr_command {
     const char *executable; /* instead of run: what follows the name is handed to this one */
 };
 const struct mr_command *mr_commands(size_t *count);
+const char *mr_command_nearest(const char *word); /* the one that was meant; NULL: no idea */
 
 /* MR_USAGE: the text says what is wrong. */
 MR_MUST_USE enum mr_rc mr_cli_parse(struct mr_cli *cli, int argc, char **argv, struct mr_err *err);

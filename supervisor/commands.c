@@ -208,8 +208,11 @@ static int run_help(struct mr_cli *cli)
         if (strcmp(commands[i].name, cli->argument) == 0)
             about = &commands[i];
     if (cli->argument && !about) {
-        fprintf(stderr, "millrace: unknown command \"%s\"; millrace help lists them\n",
-                cli->argument);
+        const char *nearest = mr_command_nearest(cli->argument);
+        fprintf(stderr,
+                nearest ? "millrace: unknown command \"%s\"; did you mean %s?\n"
+                        : "millrace: unknown command \"%s\"; millrace help lists them\n",
+                cli->argument, nearest);
         return MR_EXIT_USAGE;
     }
     mr_cli_help(about, stdout);

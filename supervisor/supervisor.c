@@ -406,6 +406,6 @@ int mr_supervisor_run(const struct mr_config_source *source)
     close_all(s);
     if (rc != MR_OK)
         mr_log_error("supervisor", "failed", "rc=%s why=\"%s\"", mr_rc_name(rc), s->outcome.text);
-    mr_log_info("supervisor", "stopped", "exit=%d", mr_exit_code(rc));
-    return mr_exit_code(rc);
+    mr_log_info("supervisor", "stopped", "exit=%d", mr_err_exit_code(rc, &s->outcome));
+    return mr_err_exit_code(rc, &s->outcome);
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "log/log.h"
 #include "proto/event.h"
@@ -33,10 +34,15 @@ static int usage(const char *why, const char *what)
     return MR_EXIT_USAGE;
 }
 
-static int failed(const struct mr_err *err)
+/* dir: what was given; an instance's data_dir is easily taken for its log. */
+static int failed(const char *dir, const struct mr_err *err)
 {
+    char log[4096];
+    snprintf(log, sizeof log, "%s/log", dir);
+    bool beside = err->rc == MR_AGAIN && access(log, X_OK) == 0;
     fflush(stdout);
-    fprintf(stderr, "millrace-log: %s\n", err->text);
+    fprintf(stderr, beside ? "millrace-log: %s; did you mean %s?\n" : "millrace-log: %s\n",
+            err->text, log);
     return err->rc == MR_USAGE ? MR_EXIT_USAGE : EXIT_BAD;
 }
 
@@ -94,7 +100,7 @@ static int verify(const char *dir, bool list)
                "last written");
     enum mr_rc rc = mr_log_verify(dir, add_segment, &totals, &err);
     if (rc != MR_OK)
-        return failed(&err);
+        return failed(dir, &err);
     printf("%s: %" PRIu64 " segments, %" PRIu64 " records (%" PRIu64 " to %" PRIu64 "), %" PRIu64
            " batches, %s\n",
            dir, totals.segments, totals.records, totals.first, totals.last, totals.batches,
@@ -220,7 +226,7 @@ static int show(const char *dir, uint64_t after, uint64_t count, bool as_json)
     struct mr_json json = {0};
     enum mr_rc rc = mr_log_reader_open(&reader, dir, &err);
     if (rc != MR_OK)
-        return failed(&err);
+        return failed(dir, &err);
     rc = seek(reader, after, &err);
     while (rc == MR_OK && count > 0) {
         struct mr_log_record record;
@@ -234,7 +240,7 @@ static int show(const char *dir, uint64_t after, uint64_t count, bool as_json)
     mr_log_reader_close(&reader);
     if ((rc == MR_OK || rc == MR_AGAIN) && fflush(stdout) != 0)
         rc = mr_fail(&err, MR_FATAL, "write to standard output");
-    return rc == MR_OK || rc == MR_AGAIN ? MR_EXIT_DONE : failed(&err);
+    return rc == MR_OK || rc == MR_AGAIN ? MR_EXIT_DONE : failed(dir, &err);
 }
 
 static bool parse_number(const char *text, uint64_t *out)
@@ -275,7 +281,7 @@ static int run_show(int argc, char **argv)
 int main(int argc, char **argv)
 {
     if (argc < 2)
-        return usage("what is to be done?", "");
+        return usage("expected verify, ls or show", "");
     const char *command = argv[1];
     if (strcmp(command, "--help") == 0 || strcmp(command, "-h") == 0) {
         fputs(usage_text, stdout);
@@ -289,5 +295,5 @@ int main(int argc, char **argv)
     }
     if (strcmp(command, "show") == 0)
         return run_show(argc - 1, argv + 1);
-    return usage("unknown command ", command);
+    return usage("expected verify, ls or show, got ", command);
 }

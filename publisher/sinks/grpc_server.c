@@ -1,11 +1,16 @@
 #include "publisher/sinks/grpc_server.h"
 
+#include <errno.h>
 #include <grpc/byte_buffer_reader.h>
 #include <grpc/grpc_security.h>
+#include <grpc/support/log.h>
 #include <grpc/support/time.h>
+#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "common/clock.h"
 #include "common/log.h"
@@ -206,6 +211,38 @@ static grpc_arg int_arg(const char *key, int value)
     return arg;
 }
 
+/* What gRPC has to say is for those who look into gRPC; what matters of it, we say ourselves. */
+static void log_of_grpc(gpr_log_func_args *args)
+{
+    mr_log_debug("grpc", "core", "line=%d text=\"%.400s\"", args->line, args->message);
+}
+
+/* gRPC tells only that it could not listen: ask the system for the reason. The text stays valid. */
+static const char *why_not_listening(const char *address)
+{
+    char host[256];
+    const char *colon = strrchr(address, ':');
+    struct addrinfo hints = {.ai_flags = AI_PASSIVE, .ai_socktype = SOCK_STREAM}, *found = NULL;
+    size_t len = colon ? (size_t)(colon - address) : sizeof host;
+    if (len >= sizeof host)
+        return "it has no port";
+    bool bracketed = len >= 2 && address[0] == '[' && address[len - 1] == ']';
+    snprintf(host, sizeof host, "%.*s", (int)(bracketed ? len - 2 : len), address + bracketed);
+    int rc = getaddrinfo(*host ? host : NULL, colon + 1, &hints, &found);
+    if (rc != 0)
+        return gai_strerror(rc);
+    int fd = socket(found->ai_family, found->ai_socktype | SOCK_CLOEXEC, found->ai_protocol);
+    int on = 1;
+    if (fd >= 0)
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    bool bound = fd >= 0 && bind(fd, found->ai_addr, found->ai_addrlen) == 0;
+    const char *why = bound ? "no reason is known" : strerror(errno);
+    if (fd >= 0)
+        close(fd);
+    freeaddrinfo(found);
+    return why;
+}
+
 static enum mr_rc listen_on(struct mr_grpc_server *s, struct mr_err *err)
 {
     grpc_arg args[] = {
@@ -236,9 +273,8 @@ static enum mr_rc listen_on(struct mr_grpc_server *s, struct mr_err *err)
     int port = grpc_server_add_http2_port(s->server, s->options.listen, credentials);
     grpc_server_credentials_release(credentials);
     if (port <= 0)
-        return mr_reject(err, MR_RETRY,
-                         "listen on publisher.grpc_listen %s: no such address, or it is in use",
-                         s->options.listen);
+        return mr_reject(err, MR_RETRY, "listen on publisher.grpc_listen %s: %s", s->options.listen,
+                         why_not_listening(s->options.listen));
     s->port = (uint16_t)port;
     return MR_OK;
 }
@@ -297,6 +333,7 @@ enum mr_rc mr_grpc_server_open(struct mr_grpc_server **out,
     s->stopped = (struct mr_grpc_op){server_stopped, s};
     pthread_mutex_init(&s->lock, NULL);
     init_changed(s);
+    gpr_set_log_function(log_of_grpc);
     grpc_init();
     enum mr_rc rc = listen_on(s, err);
     if (rc == MR_OK) {

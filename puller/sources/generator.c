@@ -241,9 +241,8 @@ static enum mr_rc generator_open(struct mr_source **out, const struct mr_config 
     uint64_t index = 0;
     if (after->len != 0 && after->len != sizeof index)
         return mr_reject(err, MR_USAGE,
-                         "the log in instance.data_dir was written by another source; expected a "
-                         "position of %zu bytes, got %u",
-                         sizeof index, after->len);
+                         "the log in instance.data_dir was written by another source; give this "
+                         "one a directory of its own");
     memcpy(&index, after->bytes, after->len);
     struct generator *g = calloc(1, sizeof *g);
     size_t padding = config->generator_document_bytes > FIXED_BYTES

@@ -247,7 +247,9 @@ static enum mr_rc take_position(struct ndjson *n, const struct mr_position *afte
         memcpy(&n->place, after->bytes, sizeof n->place);
     if (after->len == sizeof n->place && n->place.version == POSITION_VERSION)
         return MR_OK;
-    return mr_reject(err, MR_USAGE, "the log in instance.data_dir was written by another source");
+    return mr_reject(err, MR_USAGE,
+                     "the log in instance.data_dir was written by another source; give this "
+                     "one a directory of its own");
 }
 
 static enum mr_rc ndjson_open(struct mr_source **out, const struct mr_config *config,
