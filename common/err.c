@@ -8,6 +8,15 @@
 
 static mr_panic_hook *panic_hook;
 
+/* What a message quotes may come from anywhere: it stays one line, and does nothing to a terminal.
+ */
+static void keep_printable(char *text)
+{
+    for (; *text; text++)
+        if ((unsigned char)*text < ' ' || *text == 0x7f)
+            *text = '?';
+}
+
 enum mr_rc mr_err_set(struct mr_err *err, enum mr_rc rc, int with_errno, const char *file, int line,
                       const char *fmt, ...)
 {
@@ -24,6 +33,7 @@ enum mr_rc mr_err_set(struct mr_err *err, enum mr_rc rc, int with_errno, const c
     va_end(args);
     if (with_errno && saved != 0 && len >= 0 && (size_t)len < sizeof err->text)
         snprintf(err->text + len, sizeof err->text - (size_t)len, ": %s", strerror(saved));
+    keep_printable(err->text);
     return rc;
 }
 

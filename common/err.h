@@ -27,7 +27,7 @@ struct mr_err {
     int errno_value;  /* 0 where errno has no part in it */
     const char *file; /* where it was recorded; static storage */
     int line;
-    char text[508]; /* NUL-terminated; cut when longer */
+    char text[508]; /* one line, NUL-terminated; control characters are shown as ? */
 };
 
 /* Record a failure; returns rc so that callers can write "return mr_fail(...)". err may be NULL.

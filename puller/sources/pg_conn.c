@@ -36,9 +36,14 @@ enum mr_rc mr_pg_conn_check(const char *url, struct mr_err *err)
      * words up to the first quotation, or a whole one about the name of an option. */
     const char *words = message ? message : "out of memory";
     bool named = strncmp(words, "invalid connection option", 25) == 0;
+    if (strncmp(words, "missing \"=\"", 11) == 0)
+        words = "a word without =";
     int len = (int)(named ? strcspn(words, "\n") : strcspn(words, "\"\n"));
     enum mr_rc rc = mr_reject(
-        err, MR_USAGE, "postgres.url: not a libpq connection string or URI: %.*s", len, words);
+        err, MR_USAGE,
+        "postgres.url: not a libpq connection string (host=db user=me dbname=app) or URI "
+        "(postgresql://me@db/app): %.*s",
+        len, words);
     PQfreemem(message);
     return rc;
 }

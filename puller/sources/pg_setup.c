@@ -278,7 +278,7 @@ static enum mr_rc slot_lost(struct mr_pg_setup *setup, const char *cause, struct
     struct mr_pg_lsn_text from = mr_pg_lsn_format(setup->position->lsn);
     if (strcmp(setup->config->postgres_on_slot_lost.text, "recreate") != 0)
         return mr_reject(
-            err, MR_FATAL,
+            err, MR_USAGE,
             "slot \"%s\": %s; changes since %s cannot be read; set"
             " postgres.on_slot_lost: recreate to go on with a gap, or begin with an empty"
             " instance.data_dir",

@@ -14,6 +14,7 @@
 
 #include "supervisor/config_source.h"
 #include "tests/unit/config_cases.h"
+#include "tests/unit/keep_case.h"
 
 static struct mr_config config;
 static char path[] = "/tmp/millrace-config-XXXXXX";
@@ -111,39 +112,6 @@ static const struct {
     {"ring:\n  match_size: 100KiB\n", ": ring.match_size: expected a power of two"},
 };
 
-/* Text for a cell of a Markdown table. */
-static void put_cell(FILE *out, const char *text)
-{
-    fputs("| `", out);
-    for (; *text; text++) {
-        unsigned char c = (unsigned char)*text;
-        if (c == '|')
-            fputs("\\|", out);
-        else if (c == '\n')
-            fputs(text[1] ? "\\n" : "", out);
-        else
-            fprintf(out, isprint(c) ? "%c" : "\\x%02x", c);
-    }
-    fputs("` ", out);
-}
-
-/* One row of docs/errors.md, written to the file that MILLRACE_TEST_ERRORS names. */
-static void record_error(const char *text, const char *error)
-{
-    const char *name = getenv("MILLRACE_TEST_ERRORS");
-    FILE *out = name ? fopen(name, "a") : NULL;
-    if (!out)
-        return;
-    const char *place = strstr(error, path);
-    char shown[600];
-    snprintf(shown, sizeof shown, "%s%s", place ? "millrace.yaml" : "",
-             place ? place + strlen(path) : error);
-    put_cell(out, text);
-    put_cell(out, shown);
-    fputs("| 100 |\n", out);
-    fclose(out);
-}
-
 static void a_broken_file_is_refused_with_its_line(void **state)
 {
     (void)state;
@@ -156,7 +124,7 @@ static void a_broken_file_is_refused_with_its_line(void **state)
         if (!strstr(err.text, expected))
             fail_msg("\"%s\"\n gave \"%s\"\n and not \"%s\"", broken_files[i].text, err.text,
                      expected);
-        record_error(broken_files[i].text, err.text);
+        keep_case("file", i, broken_files[i].text, strlen(broken_files[i].text));
     }
 }
 
@@ -181,6 +149,7 @@ static void every_broken_value_is_refused_in_file_environment_and_flag(void **st
             continue;
         snprintf(text, sizeof text, "%.*s:\n  %s: '%s'\n", (int)(dot - broken->path), broken->path,
                  dot + 1, broken->value);
+        keep_case("value", i, text, strlen(text));
         assert_int_equal(load(text, NULL, NULL, &err), MR_USAGE);
         assert_non_null(strstr(err.text, broken->error));
         assert_non_null(strstr(err.text, ":2: "));
@@ -198,6 +167,31 @@ static void every_broken_value_is_refused_in_file_environment_and_flag(void **st
         assert_int_equal(load("", NULL, (char *[]){flag, NULL}, &err), MR_USAGE);
         assert_non_null(strstr(err.text, "flag --"));
         assert_non_null(strstr(err.text, broken->error));
+    }
+}
+
+static void every_broken_combination_is_refused_from_a_file(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof broken_combinations / sizeof *broken_combinations; i++) {
+        const struct broken_combination *broken = &broken_combinations[i];
+        char text[600];
+        size_t len = 0;
+        struct mr_err err = {0};
+        for (size_t j = 0; j < 2 && broken->pairs[j].path; j++) {
+            const char *path_now = broken->pairs[j].path, *dot = strchr(path_now, '.');
+            size_t section = (size_t)(dot - path_now);
+            bool same = j > 0 && strncmp(path_now, broken->pairs[0].path, section + 1) == 0;
+            if (!same)
+                len += (size_t)snprintf(text + len, sizeof text - len, "%.*s:\n", (int)section,
+                                        path_now);
+            len += (size_t)snprintf(text + len, sizeof text - len, "  %s: '%s'\n", dot + 1,
+                                    broken->pairs[j].value);
+        }
+        keep_case("pair", i, text, len);
+        assert_int_equal(load(text, NULL, NULL, &err), MR_USAGE);
+        if (!strstr(err.text, broken->error))
+            fail_msg("\"%s\"\n gave \"%s\"\n and not \"%s\"", text, err.text, broken->error);
     }
 }
 
@@ -316,6 +310,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_broken_file_is_refused_with_its_line),
         cmocka_unit_test(every_broken_value_is_refused_in_file_environment_and_flag),
+        cmocka_unit_test(every_broken_combination_is_refused_from_a_file),
         cmocka_unit_test(flags_beat_environment_beats_file_beats_default),
         cmocka_unit_test(unknown_variables_and_flags_are_refused_with_a_guess),
         cmocka_unit_test(variables_are_expanded_as_text),

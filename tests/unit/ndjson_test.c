@@ -10,6 +10,7 @@
 #include "common/bson.h"
 #include "puller/sources/ndjson.h"
 #include "puller/sources/rfc3339.h"
+#include "tests/unit/keep_case.h"
 
 static struct mr_ndjson_parser *parser;
 
@@ -170,6 +171,7 @@ static void every_broken_line_is_refused_with_its_reason(void **state)
         struct mr_event event;
         struct mr_err err = {0};
         enum mr_rc rc = parse(broken[i].line.data, broken[i].line.len, &event, &err);
+        keep_case("line", i, broken[i].line.data, broken[i].line.len);
         if (rc == MR_USAGE && strstr(err.text, broken[i].reason))
             continue;
         wrong++;
