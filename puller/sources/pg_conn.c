@@ -39,11 +39,11 @@ enum mr_rc mr_pg_conn_check(const char *url, struct mr_err *err)
     if (strncmp(words, "missing \"=\"", 11) == 0)
         words = "a word without =";
     int len = (int)(named ? strcspn(words, "\n") : strcspn(words, "\"\n"));
-    enum mr_rc rc = mr_reject(
-        err, MR_USAGE,
-        "postgres.url: not a libpq connection string (host=db user=me dbname=app) or URI "
-        "(postgresql://me@db/app): %.*s",
-        len, words);
+    enum mr_rc rc =
+        mr_reject(err, MR_USAGE,
+                  "postgres.url: not a libpq connection string (host=db user=me dbname=app) or URI "
+                  "(postgresql://me@db/app): %.*s",
+                  len, words);
     PQfreemem(message);
     return rc;
 }
