@@ -8,14 +8,14 @@ import subprocess
 
 import grpc
 
-from instance import ROOT
+from instance import bin_dir
 from subscriber import stubs
 
 STREAM = "/syntrix.streamer.v1.StreamerService/Stream"
 
 
 def build_dir():
-    return os.environ.get("MILLRACE_TEST_BUILD", os.path.join(ROOT, "build"))
+    return os.path.dirname(bin_dir())  # sink_server is not installed
 
 
 class Sink:

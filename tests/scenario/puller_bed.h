@@ -107,6 +107,7 @@ static inline void bed_init(struct bed *bed, uint32_t shards, uint64_t ring_byte
     bed_set(bed, "instance.name", bed->instance);
     bed_set(bed, "instance.data_dir", bed->dir);
     bed_set(bed, "logging.level", "warn");
+    bed_set(bed, "log.segment_size", "2MiB"); /* a start reads the last one to its end */
     char size[32];
     snprintf(size, sizeof size, "%lluB", (unsigned long long)ring_bytes);
     bed_set(bed, "ring.event_size", size);
