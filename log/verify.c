@@ -37,9 +37,8 @@ static enum mr_rc check_first_block(struct verification *v, struct mr_err *err)
     if (mr_log_pread(v->segment.fd, block, sizeof block, 0, &len) != MR_OK)
         return mr_fail(err, MR_FATAL, "read segment %s at offset 0", v->path);
     for (size_t i = sizeof(struct mr_log_segment_head); i < len; i++) {
-        if (i == MR_LOG_MARK_OFFSET)
-            i += sizeof(struct mr_log_mark);
-        if (block[i] != 0)
+        bool mark = i >= MR_LOG_MARK_OFFSET && i < MR_LOG_MARK_OFFSET + sizeof(struct mr_log_mark);
+        if (!mark && block[i] != 0)
             return corrupt(v, i, "the first block holds bytes that nobody writes", err);
     }
     return MR_OK;

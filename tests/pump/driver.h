@@ -146,6 +146,12 @@ struct plan {
     bool ended;
 };
 
+/* How many random lives a test leads; few of them under valgrind, which takes fifty times as long. */
+static inline uint64_t lives(uint64_t wanted)
+{
+    return getenv("MILLRACE_TEST_BRIEF") && wanted > 2 ? 2 : wanted;
+}
+
 /* Gateways and subscriptions come, go and resume while events flow, matchers die and rings fill up.
  */
 static inline void random_life(uint64_t seed, bool resume)

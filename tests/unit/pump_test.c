@@ -25,7 +25,7 @@ static void a_subscriber_gets_its_events_behind_its_marker_in_order(void **state
 static void subscriptions_that_come_and_go_get_exactly_their_events(void **state)
 {
     (void)state;
-    for (uint64_t seed = 1; seed <= 25; seed++)
+    for (uint64_t seed = 1; seed <= lives(25); seed++)
         random_life(seed, false);
 }
 

@@ -3,7 +3,7 @@
 static void subscriptions_that_resume_get_exactly_their_events(void **state)
 {
     (void)state;
-    for (uint64_t seed = 100; seed <= 125; seed++)
+    for (uint64_t seed = 100; seed < 100 + lives(25); seed++)
         random_life(seed, true);
 }
 
@@ -121,7 +121,7 @@ static void a_slow_gateway_catches_up_as_it_reads_and_is_never_cut(void **state)
 static void a_killed_publisher_loses_nothing_for_those_who_resume(void **state)
 {
     (void)state;
-    for (uint64_t seed = 200; seed < 215; seed++) {
+    for (uint64_t seed = 200; seed < 200 + lives(15); seed++) {
         start(1 + (uint32_t)(seed % 4), seed);
         mr_gateway_id id = 1;
         uint64_t seen = 0, total = 0;
