@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "common/crash.h"
 #include "log/writer.h"
 
 /* Is there anything that no fsync has covered? */
@@ -65,7 +66,9 @@ static enum mr_rc data_synced(struct mr_log_writer *w, struct mr_err *err)
     oldest->synced_sequence = w->sync_sequence;
     w->state.durable = w->sync_sequence;
     w->state.syncs++;
+    MR_CRASH("log.synced");
     enum mr_rc rc = write_mark(w, oldest, err);
+    MR_CRASH("log.marked");
     if (rc == MR_OK && w->live_count > 1 && oldest->synced == oldest->end) {
         close(oldest->fd);
         w->live_count--;

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "common/crash.h"
 #include "common/fault.h"
 #include "log/writer.h"
 
@@ -168,6 +169,7 @@ enum mr_rc mr_log_roll(struct mr_log_writer *w, struct mr_err *err)
         grow_part(w);
     /* state.last counts the batch that is about to be written: it begins at batch_first. */
     enum mr_rc rc = name_spare(w, w->batch_first, err);
+    MR_CRASH("log.named");
     if (rc == MR_OK)
         rc = add_part(w, w->spare_head.first_sequence, w->spare_head.created_us, err);
     if (rc == MR_OK)
@@ -183,6 +185,7 @@ enum mr_rc mr_log_roll_write(struct mr_log_writer *w, struct mr_log_live *live, 
     if (MR_FAULT("log.write"))
         errno = EIO;
     else if (mr_log_pwrite(live->fd, head, head->length, live->end) == MR_OK) {
+        MR_CRASH("log.written");
         live->end += head->length;
         live->end_sequence = head->first_sequence + head->count - 1;
         return MR_OK;

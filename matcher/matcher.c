@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "common/clock.h"
+#include "common/crash.h"
 #include "common/log.h"
 #include "matcher/subscriptions.h"
 #include "proto/event.h"
@@ -228,6 +229,7 @@ static enum mr_rc write_record(struct mr_matcher *matcher, struct mr_err *err)
     memcpy((uint8_t *)out + sizeof head, event->ids + event->written, count * sizeof(uint64_t));
     mr_ring_commit(&matcher->matches, len, MR_RECORD_MATCH, 0,
                    more ? event->record.position : event->record.end);
+    MR_CRASH("matcher.written");
     event->written += count;
     return MR_OK;
 }
@@ -324,9 +326,11 @@ static void hand_over(struct mr_matcher *matcher, uint64_t note, bool dry, uint6
     uint64_t position = matcher->events.position;
     bool progress = position != matcher->events.released || note != matcher->note;
     mr_ring_publish(&matcher->matches, position);
+    MR_CRASH("matcher.published");
     if (progress) {
         matcher->note = note;
         mr_ring_release(&matcher->events, position, note);
+        MR_CRASH("matcher.released");
     }
     tell_publisher(matcher, progress, dry, now_ns);
 }

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "common/crash.h"
 #include "common/log.h"
 #include "proto/match.h"
 
@@ -87,9 +88,11 @@ static void report(struct mr_subscriptions *subs)
     const struct mr_subscription_set *set = &subs->current;
     if (atomic_load_explicit(&cell->subs_generation, memory_order_relaxed) != set->generation) {
         atomic_store_explicit(&cell->subs_applied, 0, memory_order_release);
+        MR_CRASH("matcher.generation");
         atomic_store_explicit(&cell->subs_generation, set->generation, memory_order_release);
     }
     atomic_store_explicit(&cell->subs_applied, set->applied, memory_order_release);
+    MR_CRASH("matcher.reported");
     mr_gauge(cell, MR_COUNTER_MATCH_APPLIED, set->applied);
     mr_doorbell_ring(&subs->process->board.shm->cells[MR_CELL_PUBLISHER].bell);
 }
@@ -170,6 +173,7 @@ static enum mr_rc advance(struct mr_subscriptions *subs, struct mr_subscription_
         if (rc != MR_OK)
             return rc;
         set->applied++;
+        MR_CRASH("matcher.applied");
         (*done)++;
     }
     return MR_OK;

@@ -1,5 +1,7 @@
 #include "publisher/pump_state.h"
 
+#include "common/crash.h"
+
 /* Journal records that every shard has: those of the set in use, and those of the next one that are
  * running already. */
 static uint64_t applied(const struct mr_pump *pump)
@@ -65,6 +67,7 @@ uint64_t mr_pump_confirm(struct mr_pump *pump, uint64_t now_ns)
         TAILQ_REMOVE(&pump->waiting, s, waiting);
         s->state = MR_SUB_LIVE;
         mr_deliverer_confirm(&pump->deliverer, s, s->active_after);
+        MR_CRASH("publisher.confirmed");
         mr_histogram_add(&pump->cell->histograms[MR_HISTOGRAM_SUBSCRIBE_TIME],
                          now_ns - s->requested_ns);
         if (!s->confirmed)

@@ -1,5 +1,6 @@
 #include "publisher/journal.h"
 
+#include "common/crash.h"
 #include "proto/match.h"
 
 /* Begin anew when what is past outweighs what is alive twice and is worth the work. */
@@ -73,6 +74,8 @@ enum mr_rc mr_register_begin(struct mr_register *reg, const struct mr_subscripti
     reg->removed = 0;
     reg->full = false;
     mr_journal_begin(reg->current, reg->generation);
+    if (reg->generation > 1)
+        MR_CRASH("journal.renewed");
     for (uint32_t slot = 0; slot < table->slot_count; slot++) {
         struct mr_subscription *s = &table->chunks[slot / MR_CHUNK_SLOTS][slot % MR_CHUNK_SLOTS];
         if (s->state == MR_SUB_FREE || !s->record)
@@ -85,6 +88,7 @@ enum mr_rc mr_register_begin(struct mr_register *reg, const struct mr_subscripti
     reg->dirty = false;
     /* The journal first: a matcher that reads this number finds it complete. */
     atomic_store_explicit(&reg->board->subs_generation, reg->generation, memory_order_release);
+    MR_CRASH("journal.named");
     return MR_OK;
 }
 

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "common/clock.h"
+#include "common/crash.h"
 #include "common/log.h"
 #include "publisher/pump_state.h"
 
@@ -48,6 +49,7 @@ static enum mr_rc attach(struct mr_pump *pump, struct mr_shard_set *set, uint64_
     if (rc != MR_OK)
         return rc;
     atomic_store_explicit(&pump->cell->rings_attached, set->generation, memory_order_release);
+    MR_CRASH("publisher.attached");
     mr_log_info("pump", "rings_attached", "generation=%u shards=%u", set->generation,
                 set->shard_count);
     return MR_OK;
@@ -76,6 +78,7 @@ static enum mr_rc switch_rings(struct mr_pump *pump, uint64_t packed, struct mr_
     pump->next = old;
     mr_shard_set_detach(old);
     pump->announced_changed = true;
+    MR_CRASH("publisher.switched");
     return MR_OK;
 }
 
@@ -209,6 +212,7 @@ static enum mr_rc send_event(struct mr_pump *pump, const struct mr_shard *shard,
     if (pump->deliverer.touched_count == 0)
         return MR_OK;
     rc = mr_deliverer_send(&pump->deliverer, &event, err);
+    MR_CRASH("publisher.delivered");
     uint64_t now_ns = mr_clock_ns();
     if (event.head.ingest_ns != 0 && event.head.ingest_ns <= now_ns)
         mr_histogram_add(&pump->cell->histograms[MR_HISTOGRAM_SOURCE_TO_SENT],

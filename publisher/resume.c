@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "common/clock.h"
+#include "common/crash.h"
 #include "common/log.h"
 #include "proto/match.h"
 
@@ -247,6 +248,7 @@ static void go_live(struct mr_resume *resume, struct mr_catchup *c)
             continue;
         s->catchup = NULL;
         s->state = MR_SUB_LIVE;
+        MR_CRASH("publisher.live");
         if (c->pump.through > s->active_after)
             s->active_after = c->pump.through;
     }

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 
 #include "common/clock.h"
+#include "common/crash.h"
 #include "proto/event.h"
 
 static enum mr_rc attach_shard(struct mr_shard *shard, const char *instance,
@@ -230,9 +231,11 @@ static void release_shard(struct mr_shard *shard, uint64_t merged, uint64_t now_
     /* Events first: no match record is gone whose event is still to be handled. */
     if (mr_ring_unreleased(&shard->events) > 0 || mr_ring_stage_note(shard->events.shm, 1) < merged)
         mr_ring_release(&shard->events, shard->events.position, merged);
+    MR_CRASH("publisher.events_released");
     wake_if_stalled(shard->events.shm, &shard->event_stalls, shard->puller);
     if (mr_ring_unreleased(&shard->matches) > 0)
         mr_ring_release(&shard->matches, shard->matches.position, shard->match_last);
+    MR_CRASH("publisher.matches_released");
     wake_if_stalled(shard->matches.shm, &shard->match_stalls, &shard->matcher->bell);
 }
 
@@ -258,6 +261,7 @@ bool mr_shard_set_announce(struct mr_shard_set *set, uint64_t generation, uint64
         *(struct mr_announce *)out = (struct mr_announce){.generation = generation, .count = count};
         mr_ring_commit(&shard->control, sizeof(struct mr_announce), MR_RECORD_ANNOUNCE, 0, count);
         mr_ring_publish(&shard->control, count);
+        MR_CRASH("publisher.announced");
         shard->announced_generation = generation;
         shard->announced_count = count;
     }

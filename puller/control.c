@@ -1,5 +1,6 @@
 #include "puller/control.h"
 
+#include "common/crash.h"
 #include "common/log.h"
 
 struct mr_rings *mr_control_rings(struct mr_control *control)
@@ -52,6 +53,7 @@ static enum mr_rc follow_next(struct mr_control *control, uint64_t next, struct 
     if (rc != MR_OK)
         return rc;
     control->set_next = next;
+    MR_CRASH("control.attached");
     say_attached(control, next);
     return MR_OK;
 }
@@ -67,11 +69,13 @@ static enum mr_rc switch_set(struct mr_control *control, uint64_t set, struct mr
     /* The new rings begin where the old ones ended, also for a successor who finds them empty. */
     struct mr_rings *next = &control->sets[control->current ^ 1];
     mr_rings_publish(next, feed->sequence);
+    MR_CRASH("control.switching");
     mr_rings_detach(mr_control_rings(control));
     control->current ^= 1;
     control->set = set;
     control->set_next = 0;
     mr_feed_use(feed, mr_control_rings(control));
+    MR_CRASH("control.switched");
     mr_log_info("control", "rings_switched", "generation=%u shards=%u behind=%llu",
                 mr_ring_set_generation(set), mr_ring_set_shards(set),
                 (unsigned long long)feed->sequence);
@@ -90,9 +94,12 @@ static void obey(struct mr_control *control, uint64_t number, enum mr_directive 
          * who finds in the new rings how far the old ones were fed. */
         if (control->set_next != 0)
             mr_rings_publish(&control->sets[control->current ^ 1], control->feed->sequence);
+        MR_CRASH("control.stated");
         paused = 1 + number;
     }
     atomic_store_explicit(&control->process->cell->feed_paused, paused, memory_order_release);
+    if (paused != 0)
+        MR_CRASH("control.paused");
     mr_log_info("control", "directive", "directive=%s number=%llu fed=%llu", names[directive],
                 (unsigned long long)number, (unsigned long long)control->feed->sequence);
 }
@@ -111,6 +118,8 @@ enum mr_rc mr_control_turn(struct mr_control *control, struct mr_err *err)
         rc = follow_next(control, next, err);
     if (rc != MR_OK || number == control->directive_number)
         return rc;
+    if (control->set_next != 0)
+        MR_CRASH("control.told");
     uint32_t directive = atomic_load_explicit(&board->directive, memory_order_relaxed);
     if (directive > MR_DIRECTIVE_DRAIN)
         return mr_reject(err, MR_CORRUPT, "board: directive %u is unknown", directive);

@@ -5,6 +5,7 @@
 
 #include "common/bson.h"
 #include "common/clock.h"
+#include "common/crash.h"
 #include "common/doc_hash.h"
 #include "common/log.h"
 
@@ -162,6 +163,7 @@ enum mr_rc mr_intake_seal(struct mr_intake *intake, uint64_t now_ns, struct mr_e
         mr_log_seal(intake->log, intake->position.bytes, intake->position.len, now_ns, err);
     if (rc != MR_OK)
         return rc;
+    MR_CRASH("intake.sealed");
     intake->batch_count = 0;
     intake->position_moved = false;
     return MR_OK;

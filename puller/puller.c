@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "common/clock.h"
+#include "common/crash.h"
 #include "common/log.h"
 #include "puller/confirm.h"
 #include "puller/control.h"
@@ -232,8 +233,10 @@ static enum mr_rc seal(struct mr_puller *puller, uint64_t now_ns, struct mr_err 
 static enum mr_rc feed_on(struct mr_puller *puller, uint32_t *fed, struct mr_err *err)
 {
     mr_log_writer_state(puller->log, &puller->state);
-    if (puller->control.paused)
+    if (puller->control.paused) {
+        MR_CRASH("feed.held");
         return MR_OK;
+    }
     return mr_feed_turn(&puller->feed, puller->state.written, FEED_EVENTS_TURN, fed, err);
 }
 
@@ -302,6 +305,7 @@ static enum mr_rc follow_drain(struct mr_puller *puller, struct mr_err *err)
     if (puller->drained || behind(puller) || puller->intake.batch_count > 0)
         return MR_OK;
     enum mr_rc rc = mr_log_sync(puller->log, err);
+    MR_CRASH("drain.synced");
     puller->drained = rc == MR_OK;
     return rc;
 }

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "common/crash.h"
 #include "proto/match.h"
 
 /* The first record behind log_last in a ring. Walks what is not released; the last stage may go on
@@ -141,6 +142,7 @@ enum mr_rc mr_rings_put(struct mr_rings *rings, const struct mr_log_record *reco
                          head->sequence, record->len);
     memcpy(room, record->data, record->len);
     mr_ring_commit(ring, record->len, MR_RECORD_EVENT, 0, head->sequence);
+    MR_CRASH("feed.put");
     rings->touched |= 1u << shard;
     if (ring->published ==
         ring->tail) /* a batch is full; smaller ones are announced when complete */
@@ -150,14 +152,17 @@ enum mr_rc mr_rings_put(struct mr_rings *rings, const struct mr_log_record *reco
 
 void mr_rings_publish(struct mr_rings *rings, uint64_t through)
 {
-    for (uint32_t i = 0; i < rings->count; i++)
+    for (uint32_t i = 0; i < rings->count; i++) {
         mr_ring_publish(&rings->ring[i], rings->ring[i].note);
+        MR_CRASH("feed.published");
+    }
     /* Never back: after a restart some rings are ahead of the feed. */
     for (uint32_t i = 0; i < rings->count; i++) {
         if (through <= rings->fed[i])
             continue;
         rings->fed[i] = through;
         mr_ring_set_through(&rings->ring[i], through);
+        MR_CRASH("feed.through");
     }
     /* A matcher that has not yet come to the tail will have news of its own for the publisher, and
      * through is older than these. */

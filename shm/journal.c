@@ -5,6 +5,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "common/crash.h"
+
 /* How far ahead of the tail pages are taken, so that a full /dev/shm is MR_FULL and no SIGBUS. */
 #define POPULATE_BYTES (UINT64_C(256) << 10)
 
@@ -77,12 +79,14 @@ void mr_journal_begin(struct mr_journal *journal, uint64_t generation)
     MR_ASSERT(generation > atomic_load_explicit(&shm->generation, memory_order_relaxed));
     /* Generation 0 while it is emptied: whoever dies here leaves a journal that nobody reads. */
     atomic_store_explicit(&shm->generation, 0, memory_order_release);
+    MR_CRASH("journal.emptying");
     atomic_store_explicit(&shm->tail, 0, memory_order_release);
     atomic_store_explicit(&shm->count, 0, memory_order_relaxed);
     /* Hands the pages back; they read as zero again. */
     int rc = madvise(journal->data, shm->capacity, MADV_REMOVE);
     MR_ASSERT(rc == 0);
     atomic_store_explicit(&shm->generation, generation, memory_order_release);
+    MR_CRASH("journal.begun");
     journal->generation = generation;
     journal->tail = 0;
     journal->count = 0;
@@ -121,6 +125,7 @@ enum mr_rc mr_journal_append(struct mr_journal *journal, uint8_t type, const voi
     memcpy(at + sizeof record, data, len);
     journal->tail += need;
     journal->count++;
+    MR_CRASH("journal.appended");
     return MR_OK;
 }
 
@@ -130,6 +135,7 @@ void mr_journal_publish(struct mr_journal *journal)
     atomic_store_explicit(&journal->shm->count, journal->count, memory_order_relaxed);
     /* Records first; the acquire is in mr_journal_next. */
     atomic_store_explicit(&journal->shm->tail, journal->tail, memory_order_release);
+    MR_CRASH("journal.published");
 }
 
 enum mr_rc mr_journal_rewind(struct mr_journal *journal, uint64_t generation)

@@ -5,6 +5,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "common/crash.h"
+
 #define CAPACITY_MIN (UINT64_C(64) << 10)
 #define CAPACITY_MAX (UINT64_C(1) << 30)
 
@@ -254,9 +256,11 @@ void mr_ring_publish(struct mr_ring_producer *ring, uint64_t note)
     atomic_store_explicit(&slot->tail, ring->tail, memory_order_release);
     atomic_store_explicit(&slot->note, note, memory_order_release);
     atomic_store_explicit(&slot->count, ring->count, memory_order_release);
+    MR_CRASH("ring.slot");
     atomic_store_explicit(&shm->payload_bytes, ring->payload_bytes, memory_order_relaxed);
     /* Records and slot first; the acquire is in mr_ring_peek_slow. */
     atomic_store_explicit(&shm->tail, ring->tail, memory_order_release);
+    MR_CRASH("ring.tail");
     ring->published = ring->tail;
     mr_doorbell_ring(ring->bell);
 }
@@ -306,10 +310,12 @@ void mr_ring_release(struct mr_ring_consumer *ring, uint64_t position, uint64_t 
         atomic_store_explicit(&stage->count, ring->count, memory_order_relaxed);
         /* Our reads first; the acquire is in mr_ring_claim_slow or the next stage's peek. */
         atomic_store_explicit(&stage->position, position, memory_order_release);
+        MR_CRASH("ring.position");
         ring->released = position;
     }
     /* After position: a note seen is never ahead of the position seen after it. */
     atomic_store_explicit(&stage->note, note, memory_order_release);
+    MR_CRASH("ring.note");
     mr_doorbell_ring(ring->bell);
 }
 

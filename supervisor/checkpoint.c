@@ -13,6 +13,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/crash.h"
+
 #define MAGIC UINT64_C(0x3130504b4345524d) /* "MRECKP01", little-endian as everything in it */
 
 /* The file. */
@@ -91,6 +93,7 @@ static enum mr_rc write_new(const char *directory, const struct checkpoint_disk 
         return mr_fail(err, MR_RETRY, "create %s", path);
     ssize_t len = write(fd, disk, sizeof *disk);
     if (len == (ssize_t)sizeof *disk) {
+        MR_CRASH("checkpoint.written");
         *fd_out = fd;
         return MR_OK;
     }
@@ -110,6 +113,7 @@ static enum mr_rc rename_new(const char *directory, int *fd_out, struct mr_err *
     snprintf(path_new, sizeof path_new, "%s/checkpoint.new", directory);
     if (rename(path_new, path) != 0)
         return mr_fail(err, MR_RETRY, "rename %s to %s", path_new, path);
+    MR_CRASH("checkpoint.renamed");
     *fd_out = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     return *fd_out >= 0 ? MR_OK : mr_fail(err, MR_RETRY, "open directory %s", directory);
 }
@@ -206,6 +210,7 @@ enum mr_rc mr_checkpoint_work(struct mr_checkpoint_writer *writer, struct mr_err
     enum mr_rc rc =
         errno == 0 ? MR_OK : mr_fail(err, MR_RETRY, "sync the checkpoint in %s", writer->directory);
     bool was_file = writer->phase == MR_CHECKPOINT_FILE;
+    MR_CRASH("checkpoint.synced");
     become_idle(writer);
     if (rc != MR_OK || !was_file)
         return rc;

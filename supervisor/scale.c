@@ -2,6 +2,7 @@
 #include <inttypes.h>
 
 #include "common/clock.h"
+#include "common/crash.h"
 #include "common/log.h"
 #include "supervisor/supervisor.h"
 
@@ -48,10 +49,12 @@ void mr_scale_begin(struct mr_supervisor *s, uint32_t shards, uint32_t client, u
     }
     mr_log_info("supervisor", "scale_begins", "from=%u to=%u generation=%u",
                 mr_ring_set_shards(scale->from), shards, s->generation_last);
+    MR_CRASH("scale.created");
     atomic_store_explicit(&s->board.shm->ring_set_next, scale->to, memory_order_release);
     for (uint32_t shard = 0; shard < shards; shard++)
         mr_child_want(&s->children, MR_PROCESS_MATCHER, shard, s->generation_last);
     mr_children_wake(&s->children);
+    MR_CRASH("scale.announced");
 }
 
 /* Tell the matchers of a ring set to leave. */
@@ -113,8 +116,10 @@ static void switch_over(struct mr_supervisor *s, uint64_t now_ns)
     struct mr_scale *scale = &s->scale;
     mr_progress_write(s, now_ns); /* the last word of the old rings; the new ones have none yet */
     atomic_store_explicit(&s->board.shm->ring_set, scale->to, memory_order_release);
+    MR_CRASH("scale.named");
     atomic_store_explicit(&s->board.shm->ring_set_next, 0, memory_order_release);
     mr_supervisor_direct(s, MR_DIRECTIVE_RUN);
+    MR_CRASH("scale.switched");
     mr_rings_close(&s->rings);
     s->rings = scale->rings;
     scale->rings = (struct mr_rings){0};
@@ -130,6 +135,7 @@ static void finish(struct mr_supervisor *s, uint64_t now_ns)
 {
     struct mr_scale *scale = &s->scale;
     mr_segments_remove_rings(s->config.instance_name.text, scale->from);
+    MR_CRASH("scale.removed");
     mr_supervisor_finish_task(
         s, NULL, "%u shards, feed held for %" PRIu64 ".%03" PRIu64 " ms, %" PRIu64 " ms in all",
         mr_ring_set_shards(scale->to), scale->paused_ns / MR_NS_PER_MS,
@@ -146,6 +152,7 @@ void mr_scale_work(struct mr_supervisor *s, uint64_t now_ns)
             scale->paused_ns = now_ns;
             scale->deadline_ns = now_ns + PAUSE_MAX_NS;
             mr_supervisor_direct(s, MR_DIRECTIVE_QUIESCE);
+            MR_CRASH("scale.quiesced");
         } else if (now_ns >= scale->deadline_ns ||
                    mr_children_in(&s->children, MR_CHILD_GIVEN_UP) > 0) {
             mr_scale_abort(s, "not all processes took the new rings in time");

@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "common/clock.h"
+#include "common/crash.h"
 #include "common/log.h"
 #include "supervisor/supervisor.h"
 
@@ -66,6 +67,7 @@ void mr_stop_begin(struct mr_supervisor *s, bool drain_only, uint32_t client, ui
     if (!drain_only)
         mr_notify_send(&s->notify, "STOPPING=1\nSTATUS=draining");
     mr_supervisor_direct(s, MR_DIRECTIVE_DRAIN);
+    MR_CRASH("drain.directed");
 }
 
 /* The puller has read its last, nothing is in the rings, and the checkpoint says so on disk. */
@@ -97,6 +99,7 @@ static void work_on_drain(struct mr_supervisor *s, uint64_t now_ns)
                     (unsigned long long)s->checkpoint.sequence,
                     (unsigned long long)((now_ns - s->stop.began_ns) / MR_NS_PER_MS));
         s->stop.phase = MR_STOP_DRAINED;
+        MR_CRASH("drain.drained");
         if (s->task == MR_TASK_DRAIN) {
             mr_supervisor_finish_task(s, NULL, "drained through sequence %llu",
                                       (unsigned long long)s->checkpoint.sequence);
