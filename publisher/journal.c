@@ -21,9 +21,15 @@ enum mr_rc mr_register_open(struct mr_register *reg, const char *instance,
         return rc;
     }
     reg->generation = atomic_load_explicit(&board->subs_generation, memory_order_acquire);
+    uint64_t named = reg->generation;
     for (int i = 0; i < 2; i++)
         if (reg->segments[i].generation > reg->generation)
             reg->generation = reg->segments[i].generation;
+    /* A predecessor died between beginning a generation and naming it on the board. The next number
+     * would be of the segment that the matchers are in, and they leave it only for one that is
+     * named: take the number after it, and the segment that nobody is in. */
+    if (named != 0 && ((reg->generation + 1) & 1) == (named & 1))
+        reg->generation++;
     return MR_OK;
 }
 

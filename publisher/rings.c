@@ -276,9 +276,11 @@ uint64_t mr_shard_set_applied(const struct mr_shard_set *set, uint64_t generatio
         if (ready_only &&
             atomic_load_explicit(&cell->state, memory_order_acquire) != MR_STATE_READY)
             continue;
-        uint64_t applied = atomic_load_explicit(&cell->subs_applied, memory_order_acquire);
-        if (atomic_load_explicit(&cell->subs_generation, memory_order_acquire) != generation)
-            applied = 0;
+        /* In this order: the matcher takes the count back before it names a new generation. */
+        bool same =
+            atomic_load_explicit(&cell->subs_generation, memory_order_acquire) == generation;
+        uint64_t applied =
+            same ? atomic_load_explicit(&cell->subs_applied, memory_order_acquire) : 0;
         least = applied < least ? applied : least;
     }
     return least;

@@ -18,16 +18,23 @@ static void say_attached(struct mr_control *control, uint64_t set)
 }
 
 enum mr_rc mr_control_open(struct mr_control *control, struct mr_process *process,
-                           uint64_t log_last, struct mr_err *err)
+                           const struct mr_log_state *log, struct mr_err *err)
 {
-    *control = (struct mr_control){.process = process, .log_last = log_last};
+    *control = (struct mr_control){.process = process, .log_last = log->last};
     struct mr_board_shm *board = process->board.shm;
+    /* Without a checkpoint what the log still holds is fed. Behind a checkpoint there must be no
+     * hole: retention leaves none. */
+    uint64_t start = board->start_sequence;
+    if (start == 0 && log->floor > 0)
+        start = log->floor - 1;
     uint64_t set = atomic_load_explicit(&board->ring_set, memory_order_acquire);
-    enum mr_rc rc = mr_rings_attach(&control->sets[0], board, set, &process->config,
-                                    board->start_sequence, log_last, err);
+    enum mr_rc rc =
+        mr_rings_attach(&control->sets[0], board, set, &process->config, start, log->last, err);
     if (rc != MR_OK)
         return rc;
     control->set = set;
+    /* A predecessor's word would let the supervisor switch before this puller stands still. */
+    atomic_store_explicit(&process->cell->feed_paused, 0, memory_order_release);
     say_attached(control, set);
     return MR_OK;
 }

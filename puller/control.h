@@ -17,9 +17,9 @@ struct mr_control {
     bool paused; /* QUIESCE: the feed stands still */
 };
 
-/* Attach to the ring set in force, wherever its predecessor has left it. */
+/* Attach to the ring set in force, wherever its predecessor has left it. log: as it is at start. */
 MR_MUST_USE enum mr_rc mr_control_open(struct mr_control *control, struct mr_process *process,
-                                       uint64_t log_last, struct mr_err *err);
+                                       const struct mr_log_state *log, struct mr_err *err);
 void mr_control_close(struct mr_control *control);
 /* Follow the board. Between two turns of the feed: all that was put is published. */
 MR_MUST_USE enum mr_rc mr_control_turn(struct mr_control *control, struct mr_err *err);

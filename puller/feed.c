@@ -65,7 +65,7 @@ static void account(struct mr_feed *feed, const struct mr_log_record *record)
 /* The next record from the log's files. */
 static enum mr_rc read_next(struct mr_feed *feed, struct mr_err *err)
 {
-    if (feed->held)
+    if (feed->held && feed->record.sequence == feed->sequence + 1)
         return MR_OK;
     if (!feed->reader) {
         enum mr_rc rc = mr_log_reader_open(&feed->reader, feed->log_dir, err);

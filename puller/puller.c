@@ -142,7 +142,7 @@ static enum mr_rc open_parts(struct mr_puller *puller, struct mr_err *err)
     if (rc == MR_OK)
         rc = check_log(puller, err);
     if (rc == MR_OK)
-        rc = mr_control_open(&puller->control, process, puller->state.last, err);
+        rc = mr_control_open(&puller->control, process, &puller->state, err);
     if (rc != MR_OK)
         return rc;
     mr_feed_init(&puller->feed, mr_control_rings(&puller->control), puller->log, puller->log_dir,

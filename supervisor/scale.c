@@ -74,19 +74,19 @@ static bool matchers_gone(const struct mr_supervisor *s, uint64_t set)
     return true;
 }
 
-/* Back to the old ring set, which was never left. */
+/* Back to the old ring set, which was never left. The task ends when the new matchers have: the
+ * next change needs their cells. */
 void mr_scale_abort(struct mr_supervisor *s, const char *reason)
 {
     struct mr_scale *scale = &s->scale;
-    struct mr_err err = {0};
     atomic_store_explicit(&s->board.shm->ring_set_next, 0, memory_order_release);
     mr_supervisor_direct(s, MR_DIRECTIVE_RUN);
     retire_matchers(s, scale->to);
     mr_rings_close(&scale->rings);
     mr_segments_remove_rings(s->config.instance_name.text, scale->to);
-    mr_reject(&err, MR_RETRY, "scale to %u: %s; taken back, still %u shards",
+    mr_reject(&scale->failure, MR_RETRY, "scale to %u: %s; taken back, still %u shards",
               mr_ring_set_shards(scale->to), reason, mr_ring_set_shards(scale->from));
-    mr_supervisor_finish_task(s, &err, "scale");
+    scale->phase = MR_SCALE_TAKEN_BACK;
 }
 
 /* New matchers ready, and both ends of the rings mapped by those who use them. */
@@ -167,6 +167,10 @@ void mr_scale_work(struct mr_supervisor *s, uint64_t now_ns)
     case MR_SCALE_RETIRE:
         if (matchers_gone(s, scale->from))
             finish(s, now_ns);
+        break;
+    case MR_SCALE_TAKEN_BACK:
+        if (matchers_gone(s, scale->to))
+            mr_supervisor_finish_task(s, &scale->failure, "scale");
         break;
     }
 }

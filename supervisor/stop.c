@@ -54,8 +54,10 @@ void mr_stop_at_once(struct mr_supervisor *s, enum mr_rc rc, const char *reason)
 
 void mr_stop_begin(struct mr_supervisor *s, bool drain_only, uint32_t client, uint64_t now_ns)
 {
-    if (s->task == MR_TASK_SCALE && s->scale.phase != MR_SCALE_RETIRE)
+    if (s->task == MR_TASK_SCALE && s->scale.phase < MR_SCALE_RETIRE)
         mr_scale_abort(s, "the instance stops");
+    if (s->task == MR_TASK_SCALE && s->scale.phase == MR_SCALE_TAKEN_BACK)
+        mr_supervisor_finish_task(s, &s->scale.failure, "scale");
     else if (s->task == MR_TASK_RELOAD || s->task == MR_TASK_SCALE || s->task == MR_TASK_DRAIN)
         mr_supervisor_finish_task(s, NULL, "ended by stop");
     s->task = drain_only ? MR_TASK_DRAIN : MR_TASK_STOP;

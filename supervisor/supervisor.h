@@ -19,12 +19,18 @@ enum mr_task {
     MR_TASK_STOP,
 };
 
-enum mr_scale_phase { MR_SCALE_ATTACH, MR_SCALE_QUIESCE, MR_SCALE_RETIRE };
+enum mr_scale_phase {
+    MR_SCALE_ATTACH,
+    MR_SCALE_QUIESCE,
+    MR_SCALE_RETIRE,    /* switched: the old matchers leave */
+    MR_SCALE_TAKEN_BACK /* not switched: the new ones leave */
+};
 struct mr_scale {
     enum mr_scale_phase phase;
     uint64_t from, to;     /* ring sets */
     struct mr_rings rings; /* of to */
     uint64_t deadline_ns, began_ns, paused_ns;
+    struct mr_err failure; /* TAKEN_BACK: why */
 };
 
 struct mr_reload {

@@ -524,3 +524,38 @@ def test_the_real_pipeline_runs_scales_heals_and_stops_with_everything_released(
         assert end["checkpoint"] == end["fed"] == end["log"]["durable"] == end["log"]["written"]
         assert real.stop() == 0, real.log_tail()
         assert real.segments() == []
+
+
+def test_a_scale_that_is_taken_back_ends_when_its_matchers_are_gone_and_the_next_one_works():
+    # Answered before that, the next change found their cells in use and ended the supervisor.
+    with Bed({"supervisor.start_timeout": "400ms"}) as bed:
+        bed.start()
+        bed.tell("publisher", "detached")
+        bed.tell("matcher-2", "deaf")
+        result = bed.command("scale", "4")
+        assert result.returncode == 111 and "taken back, still 2 shards" in result.stderr
+        assert bed.child("matcher-2") is None
+        bed.tell("publisher", "ready")
+        bed.tell("matcher-2", "ready")
+        result = bed.command("scale", "4")
+        assert result.returncode == 0, result.stderr + bed.log()
+        stop_clean(bed)
+
+
+def test_a_broken_checkpoint_of_a_log_that_has_lost_its_beginning_feeds_what_is_left():
+    settings = {"source.kind": "generator", "generator.rate": 50000, "log.segment_size": "1MiB",
+                "log.retention_size": "2MiB", "checkpoint.interval": "20ms"}
+    with Instance(settings) as real:
+        real.start()
+
+        def ask():
+            return json.loads(real.command("status", "--json").stdout)
+
+        wait_for(lambda: ask()["log"]["floor"] > 1, 20, "retention to remove a segment")
+        assert real.stop() == 0, real.log_tail()
+        with open(os.path.join(real.settings["instance.data_dir"], "checkpoint"), "wb") as out:
+            out.write(b"nonsense")
+        real.start()
+        fed = ask()["fed"]
+        wait_for(lambda: ask()["released"] > fed, 10, "events to go on")
+        assert real.stop() == 0, real.log_tail()
