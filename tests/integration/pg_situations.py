@@ -55,7 +55,7 @@ SITUATIONS = [
               "retry", "stop the other reader, or choose another postgres.slot"),
     Situation("server_away", "the server is not running", r"Connection refused|No such file", "retry", "start it"),
     Situation("server_restarted", "the server restarts", r"No such file", "retry", "nothing"),
-    Situation("server_killed", "the server is killed", r"No such file", "retry", "start it"),
+    Situation("server_killed", "the server is killed", r"Connection refused", "retry", "start it"),
     Situation("walsender_terminated", "the server process of the stream is terminated", r"57P01", "retry", "nothing"),
     Situation("no_walsenders", "all wal senders are taken", r"53300.*raise max_connections or max_wal_senders",
               "retry", "raise max_wal_senders"),
