@@ -11,6 +11,7 @@
 #include "common/clock.h"
 #include "proto/event.h"
 #include "proto/match.h"
+#include "tests/leftovers.h"
 
 #define RING_BYTES    (UINT64_C(64) << 10)
 #define JOURNAL_BYTES (UINT64_C(4) << 20)
@@ -113,6 +114,7 @@ void bed_open(struct bed *bed, uint32_t shard_count, uint64_t seed, uint64_t sta
     static unsigned number;
     struct mr_err err;
     *bed = (struct bed){.seed = seed, .shard_count = shard_count, .generation = 1};
+    remove_leftovers("pump");
     snprintf(bed->instance, sizeof bed->instance, "pump-%d-%u", (int)getpid(), number++);
     snprintf(bed->dir, sizeof bed->dir, "/tmp/mr-pump-XXXXXX");
     MR_ASSERT(mkdtemp(bed->dir));

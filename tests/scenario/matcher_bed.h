@@ -27,6 +27,7 @@
 #include "shm/journal.h"
 #include "shm/process.h"
 #include "shm/ring.h"
+#include "tests/leftovers.h"
 
 enum { BED_EVENTS_MAX = 2000000, BED_IDS_MAX = 1 << 17 };
 
@@ -104,6 +105,7 @@ static inline void bed_init(struct bed *bed, uint64_t event_bytes, uint64_t matc
     static uint32_t number;
     struct mr_err err = {0};
     *bed = (struct bed){0};
+    remove_leftovers("t-matcher");
     snprintf(bed->instance, sizeof bed->instance, "t-matcher-%d-%u", getpid(), number++);
     mr_config_init(&bed->config);
     bed_set(bed, "instance.name", bed->instance);

@@ -26,6 +26,7 @@
 #include "shm/board.h"
 #include "shm/process.h"
 #include "shm/ring.h"
+#include "tests/leftovers.h"
 
 enum { BED_EVENTS_MAX = 4000000 };
 
@@ -100,6 +101,7 @@ static inline void bed_init(struct bed *bed, uint32_t shards, uint64_t ring_byte
     static uint32_t number;
     struct mr_err err = {0};
     *bed = (struct bed){.ring_bytes = ring_bytes};
+    remove_leftovers("t-puller");
     snprintf(bed->instance, sizeof bed->instance, "t-puller-%d-%u", getpid(), number++);
     snprintf(bed->dir, sizeof bed->dir, "/tmp/mr-puller-XXXXXX");
     assert_non_null(mkdtemp(bed->dir));

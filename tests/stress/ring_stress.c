@@ -19,6 +19,7 @@
 
 #include "common/clock.h"
 #include "shm/ring.h"
+#include "tests/leftovers.h"
 
 enum { LEN_MAX = 1500, MATCH_EVERY = 3 };
 
@@ -440,6 +441,7 @@ static void nothing_is_lost_or_doubled_whoever_is_killed_when(void **state)
 
 int main(void)
 {
+    remove_leftovers("stress");
     snprintf(instance, sizeof instance, "stress-%d", (int)getpid());
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(three_threads_see_every_record_whole_and_in_order),

@@ -13,6 +13,7 @@
 #include "common/clock.h"
 #include "shm/inspect.h"
 #include "shm/ring.h"
+#include "tests/leftovers.h"
 
 struct fixture {
     char instance[MR_INSTANCE_MAX];
@@ -32,6 +33,7 @@ static int setup(void **state)
 {
     struct fixture *f = calloc(1, sizeof *f);
     struct mr_err err = {0};
+    remove_leftovers("inspect");
     snprintf(f->instance, sizeof f->instance, "inspect-%d", (int)getpid());
     assert_int_equal(mr_board_create(&f->board, f->instance, 7, &err), MR_OK);
     make_ring(f->instance, 'e', 2);

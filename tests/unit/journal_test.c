@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "shm/journal.h"
+#include "tests/leftovers.h"
 
 enum { CAPACITY = 4 << 20 };
 
@@ -24,6 +25,7 @@ struct fixture {
 static int setup(void **state)
 {
     struct fixture *f = calloc(1, sizeof *f);
+    remove_leftovers("journal");
     snprintf(f->instance, sizeof f->instance, "journal-%d", (int)getpid());
     assert_int_equal(mr_journal_create(f->instance, 1, "subs0", CAPACITY, &f->err), MR_OK);
     assert_int_equal(mr_journal_attach_writer(&f->writer, f->instance, "subs0", &f->err), MR_OK);

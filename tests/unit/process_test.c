@@ -19,6 +19,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "shm/process.h"
+#include "tests/leftovers.h"
 
 struct fixture {
     char instance[MR_INSTANCE_MAX];
@@ -31,6 +32,7 @@ struct fixture {
 static int setup(void **state)
 {
     struct fixture *f = calloc(1, sizeof *f);
+    remove_leftovers("process");
     snprintf(f->instance, sizeof f->instance, "process-%d", (int)getpid());
     assert_int_equal(mr_board_create(&f->board, f->instance, 1, &f->err), MR_OK);
     f->cell = &f->board.shm->cells[MR_CELL_PULLER];
