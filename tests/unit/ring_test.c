@@ -12,7 +12,6 @@
 #include <unistd.h>
 
 #include "shm/ring.h"
-#include "tests/leftovers.h"
 
 enum { CAPACITY = 65536, BATCH = 4096 };
 
@@ -42,7 +41,6 @@ static void attach_stage(struct fixture *f, uint32_t stage)
 static int setup(void **state)
 {
     struct fixture *f = calloc(1, sizeof *f);
-    remove_leftovers("ring");
     snprintf(f->instance, sizeof f->instance, "ring-%d", (int)getpid());
     f->options = (struct mr_ring_options){
         .part = "e0.g1", .capacity = CAPACITY, .stage_count = 2, .publish_bytes = BATCH};
