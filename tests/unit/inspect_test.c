@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -84,6 +85,9 @@ static void a_pid_and_its_beat_decide_how_alive_it_looks(void **state)
     pid_t child = fork();
     if (child == 0)
         _exit(0);
+    siginfo_t info;
+    waitid(P_PID, (id_t)child, &info, WEXITED | WNOWAIT);
+    assert_int_equal(mr_liveness_of((uint32_t)child, now, now), MR_LIVE_STALE); /* a zombie */
     waitpid(child, NULL, 0);
     assert_int_equal(mr_liveness_of(0, 0, now), MR_LIVE_NONE);
     assert_int_equal(mr_liveness_of((uint32_t)getpid(), now, now), MR_LIVE_ALIVE);
