@@ -66,7 +66,7 @@ static enum mr_rc start(struct bench *b)
 {
     struct mr_log_state state;
     mr_log_writer_state(b->log, &state);
-    enum mr_rc rc = mr_control_open(&b->control, &b->process, state.last, &b->err);
+    enum mr_rc rc = mr_control_open(&b->control, &b->process, &state, &b->err);
     mr_feed_init(&b->feed, mr_control_rings(&b->control), b->log, b->log_dir, b->process.cell);
     b->control.feed = &b->feed;
     return rc;
