@@ -18,6 +18,9 @@
 #define SILENCE_NS_MIN     (UINT64_C(1) * MR_NS_PER_S)
 #define HEALTHY_NS         (UINT64_C(2) * MR_NS_PER_S)
 #define TURN_NS            (UINT64_C(1) * MR_NS_PER_MS)
+/* The server sends each row by itself. While rows keep coming they are read this often: else every
+ * one of them would wake every process behind us, and on few cores take the server's own time. */
+#define PACE_NS            (200 * MR_NS_PER_US)
 #define RESOLVE_NS         (UINT64_C(5) * MR_NS_PER_MS)
 enum { MESSAGES_PER_CLOCK = 32, STUCK_ATTEMPTS = 2, JITTER_STEPS = 1000 };
 
@@ -54,6 +57,8 @@ struct pg_source {
     uint64_t feedback_every_ns;
     uint64_t silence_ns_max;
     uint64_t polled_ns;
+    uint64_t taken_ns; /* when something was read last */
+    uint64_t paced_ns; /* nothing is read before */
     uint64_t received_ns; /* when the server was last heard, or could not be for a full intake */
     uint64_t durable_lsn; /* confirmed by the puller */
     uint64_t idle_lsn;    /* confirmed by it on an idle stream, to be acknowledged a call later */
@@ -340,6 +345,13 @@ static enum mr_rc send_feedback(struct pg_source *s, uint64_t now_ns, struct mr_
     return mr_pg_conn_put(s->conn, payload, sizeof payload, err);
 }
 
+/* Something was read and nothing is left. What comes after a silence is not held up. */
+static void pace(struct pg_source *s, uint64_t now_ns)
+{
+    s->paced_ns = now_ns - s->taken_ns < 2 * PACE_NS ? now_ns + PACE_NS : 0;
+    s->taken_ns = now_ns;
+}
+
 /* Take payloads until there are none, the intake is full or the turn is over. */
 static enum mr_rc pump(struct pg_source *s, struct mr_intake *intake, uint64_t now_ns,
                        struct mr_err *err)
@@ -355,6 +367,8 @@ static enum mr_rc pump(struct pg_source *s, struct mr_intake *intake, uint64_t n
         }
         if (!s->payload) {
             enum mr_rc rc = mr_pg_conn_next(s->conn, &s->payload, &s->payload_len, err);
+            if (rc == MR_AGAIN && n > 0)
+                pace(s, clock_ns);
             if (rc != MR_OK)
                 return rc;
             s->received_ns = clock_ns;
@@ -383,7 +397,9 @@ static enum mr_rc work_stream(struct pg_source *s, struct mr_intake *intake, uin
     if (now_ns - s->polled_ns > s->silence_ns_max / 2 + MR_NS_PER_S)
         s->received_ns = now_ns;
     s->polled_ns = now_ns;
-    enum mr_rc rc = pump(s, intake, now_ns, err);
+    enum mr_rc rc = MR_AGAIN;
+    if (now_ns >= s->paced_ns || s->blocked)
+        rc = pump(s, intake, now_ns, err);
     if (rc == MR_OK || rc == MR_AGAIN) {
         mr_pg_stream_state_position(&s->stream, intake, false, now_ns);
         rc = send_feedback(s, now_ns, err);
@@ -464,6 +480,10 @@ static void pg_wait(struct mr_source *source, struct pollfd *fd, uint64_t *wake_
         fd->events &= (short)~POLLIN;
         if (s->state == PULL_GAP)
             *wake_ns = UINT64_MAX;
+    }
+    if (s->state == PULL_STREAM && !s->blocked && s->paced_ns > mr_clock_ns()) {
+        fd->fd = -1;
+        *wake_ns = s->paced_ns;
     }
     if (s->more)
         *wake_ns = 0;
