@@ -75,7 +75,7 @@ static enum mr_rc switch_set(struct mr_control *control, uint64_t set, struct mr
     }
     /* The new rings begin where the old ones ended, also for a successor who finds them empty. */
     struct mr_rings *next = &control->sets[control->current ^ 1];
-    mr_rings_publish(next, feed->sequence);
+    mr_rings_publish(next, mr_rings_fed(mr_control_rings(control)));
     MR_CRASH("control.switching");
     mr_rings_detach(mr_control_rings(control));
     control->current ^= 1;
@@ -100,7 +100,8 @@ static void obey(struct mr_control *control, uint64_t number, enum mr_directive 
         /* Stated before the supervisor switches: a puller that dies in between leaves a successor
          * who finds in the new rings how far the old ones were fed. */
         if (control->set_next != 0)
-            mr_rings_publish(&control->sets[control->current ^ 1], control->feed->sequence);
+            mr_rings_publish(&control->sets[control->current ^ 1],
+                             mr_rings_fed(mr_control_rings(control)));
         MR_CRASH("control.stated");
         paused = 1 + number;
     }

@@ -19,11 +19,11 @@ void mr_feed_fini(struct mr_feed *feed)
 void mr_feed_use(struct mr_feed *feed, struct mr_rings *rings)
 {
     feed->rings = rings;
-    feed->sequence = mr_rings_fed(rings);
+    feed->sequence = mr_rings_begin(rings);
     feed->held = false;
     feed->read_at = UINT64_MAX; /* seek before the next read */
     mr_rings_publish(rings, feed->sequence);
-    mr_gauge(feed->cell, MR_COUNTER_FEED_SEQUENCE, feed->sequence);
+    mr_gauge(feed->cell, MR_COUNTER_FEED_SEQUENCE, mr_rings_fed(rings));
 }
 
 /* Publish what was put, and only then take the time. */
@@ -31,7 +31,7 @@ static void publish(struct mr_feed *feed)
 {
     struct mr_cell_shm *cell = feed->cell;
     mr_rings_publish(feed->rings, feed->sequence);
-    mr_gauge(cell, MR_COUNTER_FEED_SEQUENCE, feed->sequence);
+    mr_gauge(cell, MR_COUNTER_FEED_SEQUENCE, mr_rings_fed(feed->rings)); /* never back */
     if (feed->events == 0)
         return;
     uint64_t now_ns = mr_clock_ns();

@@ -13,7 +13,7 @@ struct mr_feed {
     struct mr_log_reader *reader; /* NULL: none needed so far */
     const char *log_dir;
     struct mr_cell_shm *cell;
-    uint64_t sequence; /* fed through */
+    uint64_t sequence; /* looked at through; the rings may hold more (mr_rings_fed) */
     uint64_t read_at;  /* the reader's next record is the one behind this */
     bool held;         /* record was read and found no room */
     bool stalled;      /* the last turn ended at a full ring */

@@ -95,6 +95,17 @@ uint64_t mr_rings_fed(const struct mr_rings *rings)
     return least;
 }
 
+uint64_t mr_rings_begin(const struct mr_rings *rings)
+{
+    uint64_t begin = mr_rings_fed(rings);
+    for (uint32_t i = 0; i < rings->count; i++) {
+        uint64_t first = rings->identity[i].sequence;
+        if (first != 0 && first - 1 < begin)
+            begin = first - 1;
+    }
+    return begin;
+}
+
 /* An event at or before what some ring held at attach. *skip: it is in its ring. The event that a
  * ring holds under a sequence must be the one that is offered for it now. */
 static enum mr_rc check_repeat(struct mr_rings *rings, const struct mr_event_head *head,

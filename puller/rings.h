@@ -31,7 +31,9 @@ MR_MUST_USE enum mr_rc mr_rings_attach(struct mr_rings *rings, struct mr_board_s
                                        uint64_t set, const struct mr_config *config, uint64_t start,
                                        uint64_t log_last, struct mr_err *err);
 void mr_rings_detach(struct mr_rings *rings);
-uint64_t mr_rings_fed(const struct mr_rings *rings); /* least of all: where the feed goes on */
+uint64_t mr_rings_fed(const struct mr_rings *rings); /* through which all are fed: least of fed */
+/* Behind which event the feed goes on: what the log has lost is offered again, to be compared. */
+uint64_t mr_rings_begin(const struct mr_rings *rings);
 
 /* Copy one event into its ring, unless it is there already. MR_FULL: nothing changed; MR_CORRUPT:
  * the ring holds another event under this sequence, or the record is none. */

@@ -146,7 +146,7 @@ struct plan {
     bool ended;
 };
 
-/* How many random lives a test leads; few of them under valgrind, which takes fifty times as long. */
+/* How many random lives a test leads; few under valgrind, which takes fifty times as long. */
 static inline uint64_t lives(uint64_t wanted)
 {
     return getenv("MILLRACE_TEST_BRIEF") && wanted > 2 ? 2 : wanted;

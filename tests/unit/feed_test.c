@@ -171,7 +171,8 @@ static void what_the_rings_hold_is_not_fed_again(void **state)
     struct bench *b = *state;
     uint32_t fed;
     feed_three_and_lose_the_log(b);
-    b->feed.sequence = 0; /* nothing of it is in the log */
+    assert_int_equal(b->feed.sequence, 0); /* all of it is looked at again */
+    assert_int_equal(mr_counter_get(b->process.cell, MR_COUNTER_FEED_SEQUENCE), 3);
     uint64_t before = bytes_in_rings(b);
     take(b, "a", 10);
     take(b, "b", 11);
@@ -184,6 +185,26 @@ static void what_the_rings_hold_is_not_fed_again(void **state)
     ok(b, feed_all(b, &fed));
     assert_int_equal(fed, 1);
     assert_true(bytes_in_rings(b) > before);
+    assert_int_equal(mr_counter_get(b->process.cell, MR_COUNTER_FEED_SEQUENCE), 4);
+    end(b);
+}
+
+static void rings_that_change_before_the_repeat_get_nothing_twice(void **state)
+{
+    struct bench *b = *state;
+    struct mr_board_shm *board = b->process.board.shm;
+    uint32_t fed;
+    feed_three_and_lose_the_log(b);
+    make_rings(b, 2, 1);
+    atomic_store(&board->ring_set, mr_ring_set_pack(2, 1));
+    ok(b, mr_control_turn(&b->control, &b->err));
+    take(b, "a", 10);
+    take(b, "b", 11);
+    take(b, "c", 12);
+    seal(b);
+    ok(b, feed_all(b, &fed));
+    assert_int_equal(mr_control_rings(&b->control)->ring[0].tail, 0);
+    assert_int_equal(mr_rings_fed(mr_control_rings(&b->control)), 3);
     end(b);
 }
 
@@ -198,7 +219,6 @@ static void another_event_under_a_sequence_of_a_ring_is_corruption(void **state)
     for (size_t i = 0; i < 2; i++) {
         struct mr_event event = event_of(rows[i].id, rows[i].order);
         uint32_t fed;
-        b->feed.sequence = 0;
         ok(b, mr_intake_emit(&b->intake, &event, &b->err));
         seal(b);
         assert_int_equal(mr_feed_turn(&b->feed, 1, 1, &fed, &b->err), MR_CORRUPT);
@@ -256,8 +276,8 @@ static void full_rings_stall_the_feed_which_goes_on_from_disk(void **state)
             char part[32];
             mr_ring_part(part, 'e', i, 1);
             const struct mr_ring_options options = {.part = part};
-            ok(b, mr_ring_attach_consumer(&readers[i][stage], b->instance, &options, stage,
-                                          &b->err));
+            ok(b,
+               mr_ring_attach_consumer(&readers[i][stage], b->instance, &options, stage, &b->err));
         }
     for (; count < 3000; count++) {
         char id[16];
@@ -409,6 +429,7 @@ int main(void)
     mr_log_setup(MR_LOG_ERROR, MR_LOG_TEXT, "test");
     const struct CMUnitTest tests[] = {
         with_bench(what_the_rings_hold_is_not_fed_again),
+        with_bench(rings_that_change_before_the_repeat_get_nothing_twice),
         with_bench(another_event_under_a_sequence_of_a_ring_is_corruption),
         with_bench(an_event_larger_than_a_ring_becomes_a_gap_of_its_collection),
         with_bench(names_over_their_limit_are_refused_and_nothing_is_taken),
