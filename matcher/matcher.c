@@ -33,6 +33,7 @@ struct mr_matcher {
     struct mr_ring_consumer events;
     struct mr_ring_producer matches;
     struct mr_subscriptions subs;
+    bool begun; /* an event has been looked at */
     struct waiting waiting;
     uint64_t sequence; /* of the last event matched, or fed without one for this shard */
     uint64_t note;     /* what stage 0 says of it */
@@ -373,6 +374,22 @@ static enum mr_rc turn_events(struct mr_matcher *matcher, uint64_t now_ns, uint6
     return MR_OK;
 }
 
+/* Before its first event a shard applies all that the journal holds by then: subscriptions may have been
+ * confirmed without it while its ring set was being prepared. */
+static enum mr_rc begin(struct mr_matcher *matcher, struct mr_err *err)
+{
+    while (!matcher->begun && mr_ring_tail(matcher->events.shm) != matcher->events.position) {
+        uint64_t done = 0;
+        if (!mr_process_running(matcher->process, mr_clock_ns()))
+            return MR_OK;
+        enum mr_rc rc = mr_subscriptions_work(&matcher->subs, &done, err);
+        if (rc != MR_OK)
+            return rc;
+        matcher->begun = done == 0;
+    }
+    return MR_OK;
+}
+
 enum mr_rc mr_matcher_work(struct mr_matcher *matcher, uint64_t now_ns, uint64_t *done,
                            struct mr_err *err)
 {
@@ -380,6 +397,8 @@ enum mr_rc mr_matcher_work(struct mr_matcher *matcher, uint64_t now_ns, uint64_t
     enum mr_rc rc = MR_OK;
     if (!matcher->waiting.active)
         rc = mr_subscriptions_work(&matcher->subs, done, err);
+    if (rc == MR_OK && !matcher->begun)
+        rc = begin(matcher, err);
     if (rc == MR_OK)
         rc = turn_events(matcher, now_ns, done, err);
     if (rc != MR_OK)

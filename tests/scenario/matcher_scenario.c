@@ -228,6 +228,25 @@ static void a_new_generation_replaces_the_whole_set(void **state)
     bed_fini(&bed);
 }
 
+static void what_was_confirmed_before_the_first_event_is_matched_by_it(void **state)
+{
+    (void)state;
+    struct bed bed;
+    bed_init(&bed, 1 << 18, 1 << 17);
+    bed_publish_journal(&bed);
+    bed_start(&bed);
+    bed_ready(&bed);
+    kill(bed.pid, SIGSTOP);
+    for (uint64_t k = 0; k < 5000; k++) /* many turns apply; u3 comes last */
+        bed_subscribe(&bed, 1000 + k, "user", k < 4990 ? "nobody" : "u3");
+    bed_publish_journal(&bed);
+    bed_feed(&bed, 100);
+    kill(bed.pid, SIGCONT);
+    bed_settled(&bed);
+    assert_int_equal(bed_end(&bed, SIGTERM), 0);
+    bed_fini(&bed);
+}
+
 static void an_idle_matcher_wakes_for_one_event(void **state)
 {
     (void)state;
@@ -303,6 +322,7 @@ int main(void)
         cmocka_unit_test(a_full_match_ring_stops_matching_and_loses_nothing),
         cmocka_unit_test(an_event_may_have_more_matches_than_the_ring_holds),
         cmocka_unit_test(a_new_generation_replaces_the_whole_set),
+        cmocka_unit_test(what_was_confirmed_before_the_first_event_is_matched_by_it),
         cmocka_unit_test(an_idle_matcher_wakes_for_one_event),
         cmocka_unit_test(what_is_no_event_ends_the_process_with_a_text),
         cmocka_unit_test(a_subscription_that_is_no_program_stays_alone),
