@@ -1,10 +1,11 @@
-/* bench-grpc: deliveries through the gRPC sink to one C client in another process, and the same bytes
- * through a TCP connection on the loopback interface as the floor, in the same run.
+/* bench-grpc: deliveries through the gRPC sink to one C client in another process, and the same
+ * bytes through a TCP connection on the loopback interface as the floor, in the same run.
  *
  *   bench-grpc [--messages N] [--bytes N] [--rate N] [--seconds N] [--turn N]
  *
- * messages: of a flat-out run; bytes: of one delivery on the wire, about; rate, seconds: of the latency
- * run; turn: deliveries between two flushes in the flat-out run. JSON on standard output. */
+ * messages: of a flat-out run; bytes: of one delivery on the wire, about; rate, seconds: of the
+ * latency run; turn: deliveries between two flushes in the flat-out run. JSON on standard output.
+ */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <stdatomic.h>
@@ -23,7 +24,10 @@
 #include "shm/histogram.h"
 #include "tools/client/client.h"
 
-enum { HEAD_BYTES = 130, TCP_BUFFER_BYTES = 64 * 1024 }; /* of a delivery beside its padding, about */
+enum {
+    HEAD_BYTES = 130,
+    TCP_BUFFER_BYTES = 64 * 1024
+}; /* of a delivery beside its padding, about */
 
 struct options {
     uint64_t messages, bytes, rate, seconds, turn;
@@ -54,7 +58,8 @@ struct child {
     int to, from;
 };
 
-static struct child spawn(void (*body)(uint16_t port, uint64_t want, struct result *out), uint64_t want)
+static struct child spawn(void (*body)(uint16_t port, uint64_t want, struct result *out),
+                          uint64_t want)
 {
     int down[2], up[2];
     if (pipe(down) != 0 || pipe(up) != 0)
@@ -123,7 +128,8 @@ static void receive(uint16_t port, uint64_t want, struct result *out)
     receiver.out = out;
     snprintf(target, sizeof target, "127.0.0.1:%u", port);
     const struct mr_client_handlers handlers = {.delivery = on_delivery, .context = &receiver};
-    const struct mr_client_subscription subscription = {.subscription_id = MR_STR("bench-subscription"),
+    const struct mr_client_subscription subscription = {.subscription_id =
+                                                            MR_STR("bench-subscription"),
                                                         .collection = MR_STR("bench"),
                                                         .database = MR_STR("default")};
     enum mr_rc rc = mr_client_open(&client, target, &handlers, &err);
@@ -164,7 +170,8 @@ static void answer_requests(struct pump *p)
     }
 }
 
-/* One event, encoded and queued; its time travels in nanoseconds in the field of the source time. */
+/* One event, encoded and queued; its time travels in nanoseconds in the field of the source time.
+ */
 static void emit(struct pump *p)
 {
     static const struct mr_str id = {"bench-subscription", sizeof "bench-subscription" - 1};
@@ -235,8 +242,8 @@ static void fill_document(struct pump *p, uint64_t bytes)
 
 /* One run; the sink's own process time comes back in *own_cpu_ns. */
 static struct result run_grpc(const struct options *options, struct child *child,
-                              void (*load)(struct pump *, const struct options *), uint64_t *own_cpu_ns,
-                              uint64_t *wire_bytes)
+                              void (*load)(struct pump *, const struct options *),
+                              uint64_t *own_cpu_ns, uint64_t *wire_bytes)
 {
     static struct mr_config config;
     static struct mr_cell_shm cell;
@@ -272,9 +279,8 @@ static struct result run_grpc(const struct options *options, struct child *child
 static void receive_tcp(uint16_t port, uint64_t want, struct result *out)
 {
     static char buffer[TCP_BUFFER_BYTES];
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_port = htons(port),
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) != 0)
         die("connect");
@@ -321,12 +327,16 @@ static double run_tcp(uint64_t messages, uint64_t message_bytes, uint64_t each)
 
 static bool parse(int argc, char **argv, struct options *out)
 {
-    *out = (struct options){.messages = 500000, .bytes = 500, .rate = 10000, .seconds = 5, .turn = 32};
+    *out =
+        (struct options){.messages = 500000, .bytes = 500, .rate = 10000, .seconds = 5, .turn = 32};
     const struct {
         const char *name;
         uint64_t *value;
-    } rows[] = {{"--messages", &out->messages}, {"--bytes", &out->bytes}, {"--rate", &out->rate},
-                {"--seconds", &out->seconds},   {"--turn", &out->turn}};
+    } rows[] = {{"--messages", &out->messages},
+                {"--bytes", &out->bytes},
+                {"--rate", &out->rate},
+                {"--seconds", &out->seconds},
+                {"--turn", &out->turn}};
     for (int i = 1; i + 1 < argc; i += 2) {
         bool known = false;
         for (size_t j = 0; j < sizeof rows / sizeof rows[0]; j++) {
@@ -367,10 +377,10 @@ int main(int argc, char **argv)
            " \"tcp_floor\": {\"write_each_per_s\": %.0f, \"write_batched_per_s\": %.0f},\n"
            " \"ratio_to_write_each\": %.3f, \"ratio_to_write_batched\": %.3f}\n",
            (unsigned long long)flat.count, (unsigned long long)message, rate,
-           (double)flat_cpu / 1e3 / (double)flat.count, (double)flat.cpu_ns / 1e3 / (double)flat.count,
-           (unsigned long long)options.rate, (unsigned long long)slow.count, (double)slow.p50_ns / 1e3,
-           (double)slow.p99_ns / 1e3, (double)slow.max_ns / 1e3,
-           (double)paced_cpu / 1e9 / (double)options.seconds,
+           (double)flat_cpu / 1e3 / (double)flat.count,
+           (double)flat.cpu_ns / 1e3 / (double)flat.count, (unsigned long long)options.rate,
+           (unsigned long long)slow.count, (double)slow.p50_ns / 1e3, (double)slow.p99_ns / 1e3,
+           (double)slow.max_ns / 1e3, (double)paced_cpu / 1e9 / (double)options.seconds,
            (double)slow.cpu_ns / 1e9 / (double)options.seconds, each, batched, rate / each,
            rate / batched);
     return flat.count == options.messages ? 0 : EXIT_FAILURE;

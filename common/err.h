@@ -40,17 +40,17 @@ enum mr_rc mr_err_set(struct mr_err *err, enum mr_rc rc, int with_errno, const c
 /* Put one more clause in front of a recorded failure: "clause: text". Returns err's code. */
 enum mr_rc mr_err_prefix(struct mr_err *err, const char *fmt, ...) MR_PRINTF(2, 3);
 
-const char *mr_rc_name(enum mr_rc rc);       /* "MR_OK", ...; static storage */
-int mr_exit_code(enum mr_rc rc);             /* the exit code by which a process reports rc */
+const char *mr_rc_name(enum mr_rc rc); /* "MR_OK", ...; static storage */
+int mr_exit_code(enum mr_rc rc);       /* the exit code by which a process reports rc */
 /* The same for a failure with its story: a full disk or a full /dev/shm is worth another try. */
 int mr_err_exit_code(enum mr_rc rc, const struct mr_err *err);
 
 /* A bug in our own code. Stays on in release builds. The text goes to stderr and, when a hook is
  * set (shm/proc.c sets one), to the process's cell on the board; then abort(). */
-#define MR_ASSERT(condition)                                                                       \
-    do {                                                                                           \
-        if (__builtin_expect(!(condition), 0))                                                     \
-            mr_panic(__FILE__, __LINE__, #condition);                                              \
+#define MR_ASSERT(condition)                          \
+    do {                                              \
+        if (__builtin_expect(!(condition), 0))        \
+            mr_panic(__FILE__, __LINE__, #condition); \
     } while (0)
 #ifdef MR_TEST_BUILD
 #define MR_ASSERT_SLOW(condition) MR_ASSERT(condition)

@@ -1,5 +1,6 @@
 /* common/log.h: one line an occurrence on stderr, text or JSON. Never per record: count instead.
- * Text: "2026-01-01T00:00:00.000Z info topic event key=value ..."; JSON: the same members by name. */
+ * Text: "2026-01-01T00:00:00.000Z info topic event key=value ..."; JSON: the same members by name.
+ */
 #ifndef MR_COMMON_LOG_H
 #define MR_COMMON_LOG_H
 #include "common/err.h"

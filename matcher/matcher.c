@@ -374,8 +374,8 @@ static enum mr_rc turn_events(struct mr_matcher *matcher, uint64_t now_ns, uint6
     return MR_OK;
 }
 
-/* Before its first event a shard applies all that the journal holds by then: subscriptions may have been
- * confirmed without it while its ring set was being prepared. */
+/* Before its first event a shard applies all that the journal holds by then: subscriptions may have
+ * been confirmed without it while its ring set was being prepared. */
 static enum mr_rc begin(struct mr_matcher *matcher, struct mr_err *err)
 {
     while (!matcher->begun && mr_ring_tail(matcher->events.shm) != matcher->events.position) {

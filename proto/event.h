@@ -26,22 +26,23 @@ enum mr_operation {
 const char *mr_operation_name(enum mr_operation op); /* "insert", ...: upstream's op_type */
 
 enum mr_event_flag {
-    MR_EVENT_SOFT = 1,     /* a delete that was an update of the marker field, or an insert that was */
-    MR_EVENT_KEY_ONLY = 2, /* the document holds the key columns only (a delete without image before) */
+    MR_EVENT_SOFT = 1, /* a delete that was an update of the marker field, or an insert that was */
+    MR_EVENT_KEY_ONLY =
+        2, /* the document holds the key columns only (a delete without image before) */
     MR_EVENT_SNAPSHOT = 4, /* read from a snapshot and not from the stream */
 };
 
 struct mr_event_head {
-    uint64_t sequence;       /* place in the log: from 1, one more each event */
-    uint64_t source_order;   /* of the source: PostgreSQL LSN, MongoDB T << 32 | I, ndjson offset */
-    uint64_t document_hash;  /* mr_doc_hash: shard = document_hash % shards */
-    uint64_t transaction;    /* transaction number of the source; 0 none */
-    int64_t source_time_us;  /* when the source says it happened, wall clock; 0 unknown */
-    int64_t ingest_time_us;  /* when the puller read it, wall clock */
-    uint64_t ingest_ns;      /* the same, mr_clock_ns */
-    uint32_t document_len;   /* BSON; 0 none */
-    uint32_t update_len;     /* BSON update description; 0 none */
-    uint32_t before_len;     /* BSON image before; 0 none */
+    uint64_t sequence;      /* place in the log: from 1, one more each event */
+    uint64_t source_order;  /* of the source: PostgreSQL LSN, MongoDB T << 32 | I, ndjson offset */
+    uint64_t document_hash; /* mr_doc_hash: shard = document_hash % shards */
+    uint64_t transaction;   /* transaction number of the source; 0 none */
+    int64_t source_time_us; /* when the source says it happened, wall clock; 0 unknown */
+    int64_t ingest_time_us; /* when the puller read it, wall clock */
+    uint64_t ingest_ns;     /* the same, mr_clock_ns */
+    uint32_t document_len;  /* BSON; 0 none */
+    uint32_t update_len;    /* BSON update description; 0 none */
+    uint32_t before_len;    /* BSON image before; 0 none */
     uint16_t database_len;
     uint16_t collection_len;
     uint16_t document_id_len;
@@ -73,8 +74,9 @@ void mr_event_encode(const struct mr_event *event, void *out);
  * own length and ends in a zero byte. The parts point into data. */
 MR_MUST_USE enum mr_rc mr_event_decode(const void *data, size_t len, struct mr_event *out);
 
-/* The event's id: the one that it carries, else the upstream-compatible "T-I-H": high and low half of
- * source_order in decimal, H = first 8 bytes of SHA-256(collection + "/" + document id) in hex. Derived
- * when asked for: only delivered events pay. Returns its length; NUL-terminated. Any thread. */
+/* The event's id: the one that it carries, else the upstream-compatible "T-I-H": high and low half
+ * of source_order in decimal, H = first 8 bytes of SHA-256(collection + "/" + document id) in hex.
+ * Derived when asked for: only delivered events pay. Returns its length; NUL-terminated. Any
+ * thread. */
 size_t mr_event_id(const struct mr_event *event, char out[MR_EVENT_ID_MAX]);
 #endif

@@ -12,6 +12,8 @@ struct mr_marker {
     uint64_t sequence; /* everything through this one has been seen */
 };
 enum { MR_MARKER_TEXT_MAX = 32 };
-size_t mr_marker_format(struct mr_marker marker, char out[MR_MARKER_TEXT_MAX]); /* returns its length */
-MR_MUST_USE enum mr_rc mr_marker_parse(struct mr_str text, struct mr_marker *out, struct mr_err *err);
+size_t mr_marker_format(struct mr_marker marker,
+                        char out[MR_MARKER_TEXT_MAX]); /* returns its length */
+MR_MUST_USE enum mr_rc mr_marker_parse(struct mr_str text, struct mr_marker *out,
+                                       struct mr_err *err);
 #endif

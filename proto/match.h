@@ -6,20 +6,21 @@
 
 /* Types of ring and journal records. */
 enum mr_record_type {
-    MR_RECORD_EVENT = 1,     /* event ring: struct mr_event_head and what follows it */
-    MR_RECORD_MATCH,         /* match ring: struct mr_match_head, then its subscription ids */
-    MR_RECORD_ANNOUNCE,      /* control ring: struct mr_announce */
-    MR_RECORD_SUBSCRIBE,     /* journal: struct mr_subscribe_head, then a filter program (cel/program.h) */
-    MR_RECORD_UNSUBSCRIBE,   /* journal: struct mr_subscribe_head */
+    MR_RECORD_EVENT = 1, /* event ring: struct mr_event_head and what follows it */
+    MR_RECORD_MATCH,     /* match ring: struct mr_match_head, then its subscription ids */
+    MR_RECORD_ANNOUNCE,  /* control ring: struct mr_announce */
+    MR_RECORD_SUBSCRIBE, /* journal: struct mr_subscribe_head, then a filter program (cel/program.h)
+                          */
+    MR_RECORD_UNSUBSCRIBE, /* journal: struct mr_subscribe_head */
 };
 
 /* One event and the subscriptions it concerns. An event with more subscriptions than fit into one
  * record gets several in a row, flag MR_MATCH_MORE on all but the last. Events without a match get
  * none. They become visible together, unless they are more than the whole ring holds: then the
- * successor of a matcher that died in between begins with the first again, and a reader drops the ids
- * at or before the last one that it has of the same sequence. The match ring's note (mr_ring_publish)
- * is the event-ring position through which all is matched, so a matcher that restarts matches no
- * event twice. */
+ * successor of a matcher that died in between begins with the first again, and a reader drops the
+ * ids at or before the last one that it has of the same sequence. The match ring's note
+ * (mr_ring_publish) is the event-ring position through which all is matched, so a matcher that
+ * restarts matches no event twice. */
 struct mr_match_head {
     uint64_t sequence; /* of the event */
     uint64_t position; /* of its record in the event ring of the same shard */

@@ -1,8 +1,10 @@
 /* proto/protobuf.h: the protobuf wire format, read and written in place. For the few messages where
- * generated code costs too much (deliveries) or loses too much (a string's length behind a zero byte).
+ * generated code costs too much (deliveries) or loses too much (a string's length behind a zero
+ * byte).
  *
- * Readers take any bytes: every length is checked, nothing is allocated, strings point into the input.
- * Groups (wire types 3 and 4), which no version of these messages has ever had, are refused. */
+ * Readers take any bytes: every length is checked, nothing is allocated, strings point into the
+ * input. Groups (wire types 3 and 4), which no version of these messages has ever had, are refused.
+ */
 #ifndef MR_PROTO_PROTOBUF_H
 #define MR_PROTO_PROTOBUF_H
 #include <stdbool.h>
@@ -97,9 +99,9 @@ static inline bool mr_pb_next(struct mr_pb_reader *r, struct mr_pb_field *out)
     }
 }
 
-/* Writers: the caller has made room; each returns the place behind what it wrote. The sizes of fields
- * are exact and count tag and length. Numbers and strings that are zero or empty are left out, as
- * proto3 has it. */
+/* Writers: the caller has made room; each returns the place behind what it wrote. The sizes of
+ * fields are exact and count tag and length. Numbers and strings that are zero or empty are left
+ * out, as proto3 has it. */
 static inline size_t mr_pb_varint_size(uint64_t value)
 {
     return (size_t)(63 - __builtin_clzll(value | 1)) / 7 + 1;
@@ -118,7 +120,8 @@ static inline size_t mr_pb_text_size(uint32_t number, struct mr_str text)
 }
 static inline size_t mr_pb_number_size(uint32_t number, uint64_t value)
 {
-    return value ? mr_pb_varint_size(mr_pb_tag(number, MR_PB_VARINT)) + mr_pb_varint_size(value) : 0;
+    return value ? mr_pb_varint_size(mr_pb_tag(number, MR_PB_VARINT)) + mr_pb_varint_size(value)
+                 : 0;
 }
 
 static inline uint8_t *mr_pb_put_varint(uint8_t *at, uint64_t value)

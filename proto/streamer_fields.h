@@ -1,5 +1,5 @@
-/* proto/streamer_fields.h: the field numbers of streamer.proto, for code that reads and writes these
- * messages by hand; wire_test.c compares them with the generated code. */
+/* proto/streamer_fields.h: the field numbers of streamer.proto, for code that reads and writes
+ * these messages by hand; wire_test.c compares them with the generated code. */
 #ifndef MR_PROTO_STREAMER_FIELDS_H
 #define MR_PROTO_STREAMER_FIELDS_H
 enum {

@@ -1,6 +1,6 @@
-/* publisher/sink.h: what carries deliveries out and brings requests in. A sink is a struct that starts
- * with struct mr_sink and a const table of operations; sinks/NAME.c holds one each. How to add one:
- * CONTRIBUTING.md.
+/* publisher/sink.h: what carries deliveries out and brings requests in. A sink is a struct that
+ * starts with struct mr_sink and a const table of operations; sinks/NAME.c holds one each. How to
+ * add one: CONTRIBUTING.md.
  *
  * The publisher proper (the pump: one thread) calls every operation from its own thread. A sink may
  * have threads of its own; it then hands requests over through poll and rings the pump's doorbell
@@ -28,15 +28,17 @@ struct mr_request {
     mr_gateway_id gateway;
     struct mr_str subscription_id; /* SUBSCRIBE: may be empty; UNSUBSCRIBE */
     struct mr_str database, collection, after;
-    const struct mr_predicate *predicates; /* checked for shape by the sink, for sense by the publisher */
+    const struct mr_predicate
+        *predicates; /* checked for shape by the sink, for sense by the publisher */
     uint32_t predicate_count;
-    struct mr_str problem; /* SUBSCRIBE that could not be turned into predicates: why ("filters[2].value:
-                            * ..."); to be refused with this text */
-    int64_t timestamp_ms;  /* HEARTBEAT */
+    struct mr_str
+        problem; /* SUBSCRIBE that could not be turned into predicates: why ("filters[2].value:
+                  * ..."); to be refused with this text */
+    int64_t timestamp_ms; /* HEARTBEAT */
 };
 
-/* One event, encoded once for all gateways that get it: in the gRPC sink the serialised StreamerEvent.
- * Counted references: the sink takes its own for as long as it needs the bytes. */
+/* One event, encoded once for all gateways that get it: in the gRPC sink the serialised
+ * StreamerEvent. Counted references: the sink takes its own for as long as it needs the bytes. */
 struct mr_parcel;
 
 struct mr_response {
@@ -55,26 +57,30 @@ struct mr_sink {
 struct mr_sink_ops {
     const char *name;
     /* MUST. Listen; requests may arrive from now on. */
-    enum mr_rc (*open)(struct mr_sink **out, const struct mr_config *config, struct mr_cell_shm *cell,
-                       struct mr_err *err);
+    enum mr_rc (*open)(struct mr_sink **out, const struct mr_config *config,
+                       struct mr_cell_shm *cell, struct mr_err *err);
     /* MUST. The next request, in the order of arrival per gateway. MR_AGAIN: none. */
     enum mr_rc (*poll)(struct mr_sink *sink, struct mr_request *out);
-    /* MUST. Encode an event (its parts borrowed until return). The caller owns one reference. NULL: out
-     * of memory. */
+    /* MUST. Encode an event (its parts borrowed until return). The caller owns one reference. NULL:
+     * out of memory. */
     struct mr_parcel *(*encode)(struct mr_sink *sink, const struct mr_event *event);
     void (*release)(struct mr_sink *sink, struct mr_parcel *parcel);
-    /* MUST. Queue one delivery: the parcel for these subscriptions of this gateway, with the marker behind
-     * the event. Never blocks. MR_OK; MR_CLOSED: the gateway is gone or has just been cut off because its
-     * queue is over its limit (a CLOSE follows through poll). */
+    /* MUST. Queue one delivery: the parcel for these subscriptions of this gateway, with the marker
+     * behind the event. Never blocks. MR_OK; MR_CLOSED: the gateway is gone or has just been cut
+     * off because its queue is over its limit (a CLOSE follows through poll). */
     enum mr_rc (*deliver)(struct mr_sink *sink, mr_gateway_id gateway, struct mr_parcel *parcel,
-                          const struct mr_str *subscription_ids, uint32_t count, struct mr_str progress);
+                          const struct mr_str *subscription_ids, uint32_t count,
+                          struct mr_str progress);
     /* MUST. Queue an answer; same results. Answers do not count against the queue's limit. */
-    enum mr_rc (*respond)(struct mr_sink *sink, mr_gateway_id gateway, const struct mr_response *response);
+    enum mr_rc (*respond)(struct mr_sink *sink, mr_gateway_id gateway,
+                          const struct mr_response *response);
     enum mr_rc (*acknowledge)(struct mr_sink *sink, mr_gateway_id gateway, int64_t timestamp_ms,
                               struct mr_str progress);
-    /* MUST. Share of the gateway's queue in use, 0 to 1; 1 when it is gone. Catch-up waits above 0.5. */
+    /* MUST. Share of the gateway's queue in use, 0 to 1; 1 when it is gone. Catch-up waits above
+     * 0.5. */
     double (*fill)(struct mr_sink *sink, mr_gateway_id gateway);
-    /* MUST. Push what is queued to the wire; called once at the end of each turn that queued anything. */
+    /* MUST. Push what is queued to the wire; called once at the end of each turn that queued
+     * anything. */
     void (*flush)(struct mr_sink *sink);
     /* MUST. State towards health checks: serving or not. */
     void (*serving)(struct mr_sink *sink, bool serving);

@@ -64,7 +64,8 @@ static void attach_ring(struct mr_inspect *inspect, char kind, uint32_t shard, u
     if (mr_ring_inspect(&ring->segment, inspect->instance, ring->part, &err) == MR_OK)
         ring->shm = (const void *)ring->segment.head;
     else
-        snprintf(ring->problem, sizeof ring->problem, "%.*s", (int)sizeof ring->problem - 1, err.text);
+        snprintf(ring->problem, sizeof ring->problem, "%.*s", (int)sizeof ring->problem - 1,
+                 err.text);
 }
 
 void mr_inspect_refresh(struct mr_inspect *inspect)
@@ -131,7 +132,8 @@ void mr_ring_numbers(const struct mr_ring_shm *shm, struct mr_ring_numbers *out)
         return;
     uint32_t last = out->stage_count - 1;
     out->fill_bytes = out->tail - out->position[last];
-    out->fill_records = out->published > out->consumed[last] ? out->published - out->consumed[last] : 0;
+    out->fill_records =
+        out->published > out->consumed[last] ? out->published - out->consumed[last] : 0;
 }
 
 static uint32_t count_fds(uint32_t pid)
@@ -163,10 +165,11 @@ bool mr_process_usage(uint32_t pid, struct mr_process_usage *out)
     unsigned long user, system;
     long threads, rss_pages;
     unsigned long long start;
-    if (!rest || sscanf(rest + 1,
-                        " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %*d %*d %*d %*d %ld %*d "
-                        "%llu %*u %ld",
-                        &user, &system, &threads, &start, &rss_pages) != 5)
+    if (!rest ||
+        sscanf(rest + 1,
+               " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %*d %*d %*d %*d %ld %*d "
+               "%llu %*u %ld",
+               &user, &system, &threads, &start, &rss_pages) != 5)
         return false;
     long ticks = sysconf(_SC_CLK_TCK);
     out->cpu_seconds = (double)(user + system) / (double)ticks;
@@ -184,5 +187,6 @@ void mr_inspect_cells(const struct mr_inspect *inspect, mr_cell_visit *visit, vo
     visit(&board->cells[MR_CELL_PULLER], context);
     visit(&board->cells[MR_CELL_PUBLISHER], context);
     for (uint32_t shard = 0; shard < mr_ring_set_shards(inspect->ring_set); shard++)
-        visit(&board->cells[mr_cell_matcher(mr_ring_set_generation(inspect->ring_set), shard)], context);
+        visit(&board->cells[mr_cell_matcher(mr_ring_set_generation(inspect->ring_set), shard)],
+              context);
 }

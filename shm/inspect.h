@@ -7,8 +7,8 @@
 #include "shm/board.h"
 #include "shm/ring_shm.h"
 
-/* How a process looks from outside: its pid lives and it beats; lives but does not beat; is gone; or
- * there never was one. */
+/* How a process looks from outside: its pid lives and it beats; lives but does not beat; is gone;
+ * or there never was one. */
 enum mr_liveness { MR_LIVE_NONE, MR_LIVE_ALIVE, MR_LIVE_HUNG, MR_LIVE_STALE };
 const char *mr_liveness_name(enum mr_liveness liveness); /* "none", "alive", "hung", "stale" */
 /* pid 0 is NONE; beat_ns 0: judge by the pid alone. */
@@ -57,8 +57,8 @@ struct mr_process_usage {
 };
 bool mr_process_usage(uint32_t pid, struct mr_process_usage *out);
 
-/* Call visit for each cell that belongs to the instance as it is now: supervisor, puller, publisher and
- * the matchers of the current ring set. */
+/* Call visit for each cell that belongs to the instance as it is now: supervisor, puller, publisher
+ * and the matchers of the current ring set. */
 typedef void mr_cell_visit(const struct mr_cell_shm *cell, void *context);
 void mr_inspect_cells(const struct mr_inspect *inspect, mr_cell_visit *visit, void *context);
 

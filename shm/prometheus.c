@@ -1,10 +1,12 @@
-/* shm/prometheus.c: an instance as Prometheus text, format 0.0.4 (prometheus.io, exposition formats). */
+/* shm/prometheus.c: an instance as Prometheus text, format 0.0.4 (prometheus.io, exposition
+ * formats). */
 #include <inttypes.h>
 
 #include "common/clock.h"
 #include "shm/inspect.h"
 
-/* Histogram bounds: powers of two nanoseconds are the edges of our buckets, so no count is guessed. */
+/* Histogram bounds: powers of two nanoseconds are the edges of our buckets, so no count is guessed.
+ */
 enum { LE_POWER_MIN = 10, LE_POWER_MAX = 36 };
 
 /* One family at a time: the row being printed, and where. */
@@ -26,7 +28,8 @@ static void labels(FILE *out, const struct mr_cell_shm *cell)
     uint32_t kind = atomic_load_explicit(&cell->kind, memory_order_relaxed);
     fprintf(out, "process=\"%s\"", mr_process_kind_name(kind));
     if (kind == MR_PROCESS_MATCHER)
-        fprintf(out, ",shard=\"%" PRIu32 "\"", atomic_load_explicit(&cell->shard, memory_order_relaxed));
+        fprintf(out, ",shard=\"%" PRIu32 "\"",
+                atomic_load_explicit(&cell->shard, memory_order_relaxed));
 }
 
 static bool keeps(const struct mr_cell_shm *cell, uint32_t kinds)
@@ -73,7 +76,8 @@ static void histogram_sample(const struct mr_cell_shm *cell, void *context)
             below += atomic_load_explicit(&histogram->buckets[index], memory_order_relaxed);
         fprintf(family->out, "%s_bucket{", row->name);
         labels(family->out, cell);
-        fprintf(family->out, ",le=\"%.9g\"} %" PRIu64 "\n", (double)(UINT64_C(1) << power) / 1e9, below);
+        fprintf(family->out, ",le=\"%.9g\"} %" PRIu64 "\n", (double)(UINT64_C(1) << power) / 1e9,
+                below);
     }
     for (; index < MR_HISTOGRAM_BUCKETS; index++)
         below += atomic_load_explicit(&histogram->buckets[index], memory_order_relaxed);
@@ -82,7 +86,8 @@ static void histogram_sample(const struct mr_cell_shm *cell, void *context)
     fprintf(family->out, ",le=\"+Inf\"} %" PRIu64 "\n%s_sum{", below, row->name);
     labels(family->out, cell);
     fprintf(family->out, "} %.9f\n%s_count{",
-            (double)atomic_load_explicit(&histogram->sum_ns, memory_order_relaxed) / 1e9, row->name);
+            (double)atomic_load_explicit(&histogram->sum_ns, memory_order_relaxed) / 1e9,
+            row->name);
     labels(family->out, cell);
     fprintf(family->out, "} %" PRIu64 "\n", below);
 }
@@ -95,7 +100,8 @@ static const struct {
     [UP] = {"millrace_process_up", "gauge", "1 while the process lives and beats."},
     [RESTARTS] = {"millrace_process_restarts_total", "counter", "Times the process was replaced."},
     [HEARTBEAT] = {"millrace_process_heartbeat_timestamp_seconds", "gauge", "When it beat last."},
-    [CPU] = {"millrace_process_cpu_seconds_total", "counter", "User and system time of the process."},
+    [CPU] = {"millrace_process_cpu_seconds_total", "counter",
+             "User and system time of the process."},
     [RSS] = {"millrace_process_resident_memory_bytes", "gauge", "Resident memory of the process."},
     [THREADS] = {"millrace_process_threads", "gauge", "Threads of the process."},
     [FDS] = {"millrace_process_open_fds", "gauge", "Open descriptors of the process."},
@@ -154,8 +160,8 @@ static const struct {
      offsetof(struct mr_ring_numbers, fill_bytes)},
     {"millrace_ring_fill_records", "gauge", "Records published and not yet freed.",
      offsetof(struct mr_ring_numbers, fill_records)},
-    {"millrace_ring_published_bytes_total", "counter", "Bytes published, heads and padding included.",
-     offsetof(struct mr_ring_numbers, tail)},
+    {"millrace_ring_published_bytes_total", "counter",
+     "Bytes published, heads and padding included.", offsetof(struct mr_ring_numbers, tail)},
     {"millrace_ring_payload_bytes_total", "counter", "Payload bytes published.",
      offsetof(struct mr_ring_numbers, payload_bytes)},
     {"millrace_ring_records_total", "counter", "Records published.",
@@ -174,9 +180,10 @@ static void rings(const struct mr_inspect *inspect, FILE *out)
             if (!ring->shm)
                 continue;
             mr_ring_numbers(ring->shm, &numbers);
-            uint64_t value = *(const uint64_t *)(const void *)((const char *)&numbers + ring_rows[row].offset);
-            fprintf(out, "%s{ring=\"%c%" PRIu32 "\"} %" PRIu64 "\n", ring_rows[row].name, ring->kind,
-                    ring->shard, value);
+            uint64_t value =
+                *(const uint64_t *)(const void *)((const char *)&numbers + ring_rows[row].offset);
+            fprintf(out, "%s{ring=\"%c%" PRIu32 "\"} %" PRIu64 "\n", ring_rows[row].name,
+                    ring->kind, ring->shard, value);
         }
     }
 }

@@ -15,7 +15,7 @@
 #include "supervisor/launch.h"
 
 #define LOOK_NS       (100 * MR_NS_PER_MS) /* between two looks at heartbeats */
-#define START_LOOK_NS (5 * MR_NS_PER_MS)  /* between two looks at whether a started one is ready */
+#define START_LOOK_NS (5 * MR_NS_PER_MS)   /* between two looks at whether a started one is ready */
 
 static struct mr_cell_shm *cell_of(const struct mr_children *children, const struct mr_child *child)
 {

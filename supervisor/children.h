@@ -30,12 +30,12 @@ struct mr_child {
     pid_t pid; /* 0: no process */
     int pidfd; /* -1: no process */
     uint64_t due_ns, started_ns;
-    uint64_t beat_ns;   /* the heartbeat as last seen */
-    uint64_t silent_ns; /* time that we watched it stand still */
+    uint64_t beat_ns;          /* the heartbeat as last seen */
+    uint64_t silent_ns;        /* time that we watched it stand still */
     struct mr_backoff crashes; /* given up after restarts_max */
     struct mr_backoff retries; /* exit 111: never given up */
-    bool again;            /* STOPPING: start it again when it has left */
-    const char *killed_as; /* why we killed it: "hung", "not ready in time"; NULL: we did not */
+    bool again;                /* STOPPING: start it again when it has left */
+    const char *killed_as;     /* why we killed it: "hung", "not ready in time"; NULL: we did not */
 };
 
 struct mr_children {

@@ -27,7 +27,8 @@ static void look_process(const struct mr_cell_shm *cell, void *context)
     if (kind >= MR_PROCESS_KIND_COUNT || state >= MR_STATE_COUNT)
         return;
     enum mr_liveness liveness = mr_liveness_of(pid, beat_ns, look->now_ns);
-    struct mr_health_check *check = add(look->out, state == MR_STATE_READY && liveness == MR_LIVE_ALIVE);
+    struct mr_health_check *check =
+        add(look->out, state == MR_STATE_READY && liveness == MR_LIVE_ALIVE);
     if (kind == MR_PROCESS_MATCHER)
         snprintf(check->name, sizeof check->name, "matcher-%" PRIu32,
                  atomic_load_explicit(&cell->shard, memory_order_relaxed));

@@ -16,6 +16,7 @@ struct mr_health {
     bool given_up; /* a process will not be restarted any more */
 };
 
-/* Look at every process of the current ring set, at the source's connection and at the directive. */
+/* Look at every process of the current ring set, at the source's connection and at the directive.
+ */
 void mr_health_look(const struct mr_inspect *inspect, struct mr_health *out);
 #endif

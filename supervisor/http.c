@@ -43,12 +43,14 @@ static bool excluded(struct MHD_Connection *connection, const char *name)
     return value && strcmp(value, name) == 0;
 }
 
-/* All checks, or the one that only names. Returns the status code; 0 when there is no such check. */
-static unsigned ready(struct mr_http *http, struct MHD_Connection *connection, const char *only, FILE *out)
+/* All checks, or the one that only names. Returns the status code; 0 when there is no such check.
+ */
+static unsigned ready(struct mr_http *http, struct MHD_Connection *connection, const char *only,
+                      FILE *out)
 {
     struct mr_health health;
-    bool verbose = only || MHD_lookup_connection_value_n(connection, MHD_GET_ARGUMENT_KIND, "verbose",
-                                                         7, NULL, NULL) == MHD_YES;
+    bool verbose = only || MHD_lookup_connection_value_n(connection, MHD_GET_ARGUMENT_KIND,
+                                                         "verbose", 7, NULL, NULL) == MHD_YES;
     bool all = true, seen = false;
     mr_inspect_refresh(&http->inspect);
     mr_health_look(&http->inspect, &health);
@@ -96,12 +98,16 @@ static unsigned health_json(struct mr_http *http, FILE *out)
     mr_health_look(&http->inspect, &health);
     for (uint32_t i = 0; i < health.count; i++)
         all = all && health.checks[i].ok;
-    fprintf(out, "{\"status\":\"%s\",\"uptime\":%.3f,\"version\":\"%s\",\"instance\":\"%s\",\"checks\":[",
-            health.given_up ? "unhealthy" : all ? "ok" : "degraded",
-            (double)(mr_clock_ns() - http->started_ns) / 1e9, MR_VERSION, http->inspect.instance);
+    fprintf(
+        out,
+        "{\"status\":\"%s\",\"uptime\":%.3f,\"version\":\"%s\",\"instance\":\"%s\",\"checks\":[",
+        health.given_up ? "unhealthy"
+        : all           ? "ok"
+                        : "degraded",
+        (double)(mr_clock_ns() - http->started_ns) / 1e9, MR_VERSION, http->inspect.instance);
     for (uint32_t i = 0; i < health.count; i++) {
-        fprintf(out, "%s{\"name\":\"%s\",\"ok\":%s,\"detail\":", i ? "," : "", health.checks[i].name,
-                health.checks[i].ok ? "true" : "false");
+        fprintf(out, "%s{\"name\":\"%s\",\"ok\":%s,\"detail\":", i ? "," : "",
+                health.checks[i].name, health.checks[i].ok ? "true" : "false");
         json_text(out, health.checks[i].detail);
         fputc('}', out);
     }
@@ -118,7 +124,8 @@ static unsigned route(struct mr_http *http, struct MHD_Connection *connection, c
         metrics(http, out);
         return MHD_HTTP_OK;
     }
-    if (strcmp(path, "/livez") == 0 || strcmp(path, "/healthz") == 0 || strcmp(path, "/health/live") == 0) {
+    if (strcmp(path, "/livez") == 0 || strcmp(path, "/healthz") == 0 ||
+        strcmp(path, "/health/live") == 0) {
         fputs("ok\n", out);
         return MHD_HTTP_OK;
     }
@@ -128,9 +135,12 @@ static unsigned route(struct mr_http *http, struct MHD_Connection *connection, c
         *type = "application/json";
         return health_json(http, out);
     }
-    unsigned status = strncmp(path, "/readyz/", 8) == 0 ? ready(http, connection, path + 8, out) : 0;
+    unsigned status =
+        strncmp(path, "/readyz/", 8) == 0 ? ready(http, connection, path + 8, out) : 0;
     if (status == 0) {
-        fputs("not found: there are /metrics, /livez, /readyz, /health, /health/live, /health/ready\n", out);
+        fputs("not found: there are /metrics, /livez, /readyz, /health, /health/live, "
+              "/health/ready\n",
+              out);
         return MHD_HTTP_NOT_FOUND;
     }
     return status;
@@ -184,12 +194,14 @@ static enum mr_rc listen_on(const char *address, int *out, uint16_t *port, struc
 {
     char host[256];
     struct addrinfo *found = NULL;
-    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
+                                   .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
     const char *colon = strrchr(address, ':');
     if (!colon || colon == address || (size_t)(colon - address) >= sizeof host)
         return mr_reject(err, MR_USAGE, "http.listen: expected host:port, got \"%s\"", address);
     bool bracketed = address[0] == '[' && colon[-1] == ']';
-    snprintf(host, sizeof host, "%.*s", (int)(colon - address) - 2 * bracketed, address + bracketed);
+    snprintf(host, sizeof host, "%.*s", (int)(colon - address) - 2 * bracketed,
+             address + bracketed);
     int status = getaddrinfo(host, colon + 1, &hints, &found);
     if (status != 0)
         return mr_reject(err, MR_USAGE, "http.listen %s: %s", address, gai_strerror(status));
@@ -201,12 +213,14 @@ static enum mr_rc listen_on(const char *address, int *out, uint16_t *port, struc
     if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) != 0 ||
         bind(fd, found->ai_addr, found->ai_addrlen) != 0 || listen(fd, CONNECTIONS_MAX) != 0 ||
         getsockname(fd, (struct sockaddr *)&bound, &bound_len) != 0) {
-        rc = mr_fail(err, errno == EADDRINUSE ? MR_RETRY : MR_USAGE, "listen for http on %s", address);
+        rc = mr_fail(err, errno == EADDRINUSE ? MR_RETRY : MR_USAGE, "listen for http on %s",
+                     address);
         if (fd >= 0)
             close(fd);
     } else {
         char service[16];
-        getnameinfo((struct sockaddr *)&bound, bound_len, NULL, 0, service, sizeof service, NI_NUMERICSERV);
+        getnameinfo((struct sockaddr *)&bound, bound_len, NULL, 0, service, sizeof service,
+                    NI_NUMERICSERV);
         *port = (uint16_t)strtoul(service, NULL, 10);
         *out = fd;
     }
@@ -230,11 +244,11 @@ enum mr_rc mr_http_open(struct mr_http **out, const char *address, const char *i
         close(fd);
         goto out_free;
     }
-    http->daemon = MHD_start_daemon(MHD_USE_EPOLL, 0, NULL, NULL, handle, http, MHD_OPTION_LISTEN_SOCKET, fd,
-                                    MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX,
-                                    MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)CONNECTION_TIMEOUT_S,
-                                    MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES,
-                                    MHD_OPTION_END);
+    http->daemon = MHD_start_daemon(
+        MHD_USE_EPOLL, 0, NULL, NULL, handle, http, MHD_OPTION_LISTEN_SOCKET, fd,
+        MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
+        (unsigned)CONNECTION_TIMEOUT_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        (size_t)CONNECTION_BYTES, MHD_OPTION_END);
     const union MHD_DaemonInfo *info =
         http->daemon ? MHD_get_daemon_info(http->daemon, MHD_DAEMON_INFO_EPOLL_FD) : NULL;
     if (!info) {

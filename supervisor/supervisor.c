@@ -14,9 +14,9 @@
 #include "common/log.h"
 #include "supervisor/json.h"
 
-#define TURN_MAX_NS  (20 * MR_NS_PER_MS) /* the checkpoint's events are counted so often */
+#define TURN_MAX_NS  (20 * MR_NS_PER_MS)  /* the checkpoint's events are counted so often */
 #define TURN_IDLE_NS (100 * MR_NS_PER_MS) /* while nothing moves */
-#define TURN_TASK_NS MR_NS_PER_MS        /* while something is under way */
+#define TURN_TASK_NS MR_NS_PER_MS         /* while something is under way */
 
 enum { EVENTS_MAX = 32 };
 #define EVENT_SIGNAL     (UINT64_C(3) << 32)

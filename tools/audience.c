@@ -30,7 +30,8 @@ static void keep_sample(struct mr_audience *audience, const struct mr_client_del
              mr_client_operation_name(delivery->operation), (int)delivery->collection.len,
              delivery->collection.data, (int)delivery->document_id.len, delivery->document_id.data,
              (int)delivery->subscription_ids[0].len, delivery->subscription_ids[0].data,
-             delivery->count > 1 ? ", ..." : "", (int)delivery->document_json.len, delivery->document_json.data);
+             delivery->count > 1 ? ", ..." : "", (int)delivery->document_json.len,
+             delivery->document_json.data);
 }
 
 static void on_delivery(void *context, const struct mr_client_delivery *delivery)
@@ -64,7 +65,8 @@ static void subscribe_all(struct mr_audience *audience)
     const struct mr_audience_options *options = &audience->options;
     for (uint64_t i = 0; i < audience->count.subscriptions; i++) {
         char id[64], text[64];
-        snprintf(id, sizeof id, options->field ? "%s-%" PRIu64 : "%s", options->field ? options->field : "all", i);
+        snprintf(id, sizeof id, options->field ? "%s-%" PRIu64 : "%s",
+                 options->field ? options->field : "all", i);
         struct mr_predicate filter = {.path = mr_str_from(options->field),
                                       .op = MR_PRED_EQ,
                                       .value = {.kind = MR_CONST_INT, .integer = (int64_t)i}};
@@ -72,12 +74,13 @@ static void subscribe_all(struct mr_audience *audience)
             snprintf(text, sizeof text, "%s%" PRIu64, options->prefix, i);
             filter.value = (struct mr_const){.kind = MR_CONST_STRING, .string = mr_str_from(text)};
         }
-        const struct mr_client_subscription subscription = {.subscription_id = mr_str_from(id),
-                                                            .database = mr_str_from(options->database),
-                                                            .collection = mr_str_from(options->collection),
-                                                            .after = mr_str_from(audience->marker),
-                                                            .filters = &filter,
-                                                            .filter_count = options->field ? 1 : 0};
+        const struct mr_client_subscription subscription = {
+            .subscription_id = mr_str_from(id),
+            .database = mr_str_from(options->database),
+            .collection = mr_str_from(options->collection),
+            .after = mr_str_from(audience->marker),
+            .filters = &filter,
+            .filter_count = options->field ? 1 : 0};
         mr_client_subscribe(audience->client, &subscription);
     }
 }

@@ -13,34 +13,40 @@ enum { MR_AUDIENCE_SAMPLES = 6, MR_AUDIENCE_SAMPLE_TEXT = 160 };
 struct mr_audience_options {
     const char *server; /* host:port */
     const char *database, *collection;
-    const char *field; /* NULL: one subscription to the whole collection */
+    const char *field;  /* NULL: one subscription to the whole collection */
     const char *prefix; /* NULL: the values are the numbers below; else texts: prefix and number */
     uint64_t values;    /* one subscription "field == i" for each i below */
 };
 
-/* The options of the command line that fill the struct above, for getopt_long: rows for its table, and what
- * takes one. False: not one of them. */
-#define MR_AUDIENCE_OPTIONS                                                                        \
-    {"server", required_argument, NULL, 's'}, {"database", required_argument, NULL, 'd'},          \
-        {"collection", required_argument, NULL, 'c'}, {"field", required_argument, NULL, 'f'},     \
-        {"prefix", required_argument, NULL, 'p'}, {"values", required_argument, NULL, 'v'}
+/* The options of the command line that fill the struct above, for getopt_long: rows for its table,
+ * and what takes one. False: not one of them. */
+#define MR_AUDIENCE_OPTIONS                                                                    \
+    {"server", required_argument, NULL, 's'}, {"database", required_argument, NULL, 'd'},      \
+        {"collection", required_argument, NULL, 'c'}, {"field", required_argument, NULL, 'f'}, \
+        {"prefix", required_argument, NULL, 'p'},                                              \
+    {                                                                                          \
+        "values", required_argument, NULL, 'v'                                                 \
+    }
 bool mr_audience_take_option(struct mr_audience_options *options, int option, const char *value);
 
 /* What has arrived so far. */
 struct mr_audience_count {
     uint64_t subscriptions, confirmed;
     uint64_t deliveries, pairs;
-    struct mr_histogram_shm latency; /* from the source's time to here; wall clocks of one machine */
-    char samples[MR_AUDIENCE_SAMPLES][MR_AUDIENCE_SAMPLE_TEXT]; /* the newest at (deliveries - 1) % SAMPLES */
+    struct mr_histogram_shm
+        latency; /* from the source's time to here; wall clocks of one machine */
+    char samples[MR_AUDIENCE_SAMPLES]
+                [MR_AUDIENCE_SAMPLE_TEXT]; /* the newest at (deliveries - 1) % SAMPLES */
 };
 
 struct mr_audience;
 
-MR_MUST_USE enum mr_rc mr_audience_open(struct mr_audience **out, const struct mr_audience_options *options,
+MR_MUST_USE enum mr_rc mr_audience_open(struct mr_audience **out,
+                                        const struct mr_audience_options *options,
                                         struct mr_err *err);
 void mr_audience_close(struct mr_audience **audience);
-/* Receive for about timeout_ns. A stream that broke is opened again, behind the last marker; MR_USAGE: the
- * publisher refuses what is asked. */
+/* Receive for about timeout_ns. A stream that broke is opened again, behind the last marker;
+ * MR_USAGE: the publisher refuses what is asked. */
 MR_MUST_USE enum mr_rc mr_audience_work(struct mr_audience *audience, uint64_t timeout_ns,
                                         struct mr_err *err);
 const struct mr_audience_count *mr_audience_count(const struct mr_audience *audience);

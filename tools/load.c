@@ -1,6 +1,7 @@
-/* tools/load.c: millrace-load: hold many subscriptions, count and time what arrives, for benchmarks and
- * load tests. Each line on standard input is answered with one JSON line: what arrived since the last
- * answer; the first answer waits until every subscription is confirmed. Ends with standard input. */
+/* tools/load.c: millrace-load: hold many subscriptions, count and time what arrives, for benchmarks
+ * and load tests. Each line on standard input is answered with one JSON line: what arrived since
+ * the last answer; the first answer waits until every subscription is confirmed. Ends with standard
+ * input. */
 #include <inttypes.h>
 #include <poll.h>
 #include <stdio.h>
@@ -13,11 +14,13 @@
 
 enum { TURN_NS = 1000 * 1000 };
 
-static const char usage[] =
-    "usage: millrace-load --server HOST:PORT --database D --collection C [--field F --values N [--prefix P]]\n"
-    "  without --field: one subscription to the whole collection; with it: one \"F == i\" for each i below N,\n"
-    "  or with --prefix one \"F == 'Pi'\"\n"
-    "  Each line on standard input is answered with one JSON line of what arrived since the last one.\n";
+static const char usage[] = "usage: millrace-load --server HOST:PORT --database D --collection C "
+                            "[--field F --values N [--prefix P]]\n"
+                            "  without --field: one subscription to the whole collection; with it: "
+                            "one \"F == i\" for each i below N,\n"
+                            "  or with --prefix one \"F == 'Pi'\"\n"
+                            "  Each line on standard input is answered with one JSON line of what "
+                            "arrived since the last one.\n";
 
 static bool parse(int argc, char **argv, struct mr_audience_options *out)
 {

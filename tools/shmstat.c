@@ -106,7 +106,8 @@ static void show(struct mr_inspect *inspect, const struct options *options,
     fflush(stdout);
 }
 
-/* Look at one instance until interrupted, or twice, a tenth of a second apart, to know the rates. */
+/* Look at one instance until interrupted, or twice, a tenth of a second apart, to know the rates.
+ */
 static int look(const char *instance, const struct options *options)
 {
     struct mr_inspect inspect;
@@ -184,7 +185,8 @@ static bool parse(int argc, char **argv, struct options *out)
         case 'w':
             out->watch_ms = 1000;
             if (optarg && !parse_number(optarg, 3600000, &out->watch_ms)) {
-                fprintf(stderr, "shmstat: --watch: expected milliseconds, 1 to 3600000, got \"%s\"\n",
+                fprintf(stderr,
+                        "shmstat: --watch: expected milliseconds, 1 to 3600000, got \"%s\"\n",
                         optarg);
                 return false;
             }
@@ -197,7 +199,8 @@ static bool parse(int argc, char **argv, struct options *out)
             break;
         case 'k':
             if (!parse_number(optarg, 1000000, &out->peek)) {
-                fprintf(stderr, "shmstat: --peek: expected a number, 1 to 1000000, got \"%s\"\n", optarg);
+                fprintf(stderr, "shmstat: --peek: expected a number, 1 to 1000000, got \"%s\"\n",
+                        optarg);
                 return false;
             }
             break;
@@ -209,11 +212,13 @@ static bool parse(int argc, char **argv, struct options *out)
         }
     }
     /* "--watch 500" reads naturally; getopt leaves the number as an argument. */
-    if (out->watch_ms == 1000 && optind < argc && parse_number(argv[optind], 3600000, &out->watch_ms))
+    if (out->watch_ms == 1000 && optind < argc &&
+        parse_number(argv[optind], 3600000, &out->watch_ms))
         optind++;
     if (optind < argc)
         out->instance = argv[optind++];
-    if (out->watch_ms == 1000 && optind < argc && parse_number(argv[optind], 3600000, &out->watch_ms))
+    if (out->watch_ms == 1000 && optind < argc &&
+        parse_number(argv[optind], 3600000, &out->watch_ms))
         optind++;
     if (optind < argc)
         fprintf(stderr, "shmstat: unexpected argument \"%s\"\n", argv[optind]);

@@ -1,12 +1,12 @@
-/* tools/shmstat.h: the parts of shmstat. One sample is everything that a view shows, read once; rates
- * come from two samples. */
+/* tools/shmstat.h: the parts of shmstat. One sample is everything that a view shows, read once;
+ * rates come from two samples. */
 #ifndef MR_TOOLS_SHMSTAT_H
 #define MR_TOOLS_SHMSTAT_H
 #include "shm/inspect.h"
 
 struct shmstat_ring {
     const struct mr_inspect_ring *ring;
-    struct mr_ring_numbers numbers; /* zero when the ring is not there */
+    struct mr_ring_numbers numbers;              /* zero when the ring is not there */
     double records_per_second, bytes_per_second; /* published, since the sample before */
     double age_seconds; /* of the oldest event not yet freed; 0 none, event rings only */
 };

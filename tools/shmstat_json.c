@@ -71,7 +71,8 @@ static void process(const struct mr_cell_shm *cell, void *context)
     fprintf(out, "%s{\"kind\":\"%s\"", json->separator, mr_process_kind_name(kind));
     json->separator = ",";
     if (kind == MR_PROCESS_MATCHER)
-        fprintf(out, ",\"shard\":%" PRIu32, atomic_load_explicit(&cell->shard, memory_order_relaxed));
+        fprintf(out, ",\"shard\":%" PRIu32,
+                atomic_load_explicit(&cell->shard, memory_order_relaxed));
     fprintf(out,
             ",\"pid\":%" PRIu32 ",\"state\":\"%s\",\"seen\":\"%s\",\"restarts\":%" PRIu64
             ",\"heartbeat_age_ns\":%" PRIu64,
@@ -80,7 +81,8 @@ static void process(const struct mr_cell_shm *cell, void *context)
             atomic_load_explicit(&cell->restarts, memory_order_relaxed),
             beat_ns && json->now_ns > beat_ns ? json->now_ns - beat_ns : 0);
     if (mr_process_usage(pid, &usage))
-        fprintf(out, ",\"rss_bytes\":%" PRIu64 ",\"cpu_seconds\":%.2f", usage.rss_bytes, usage.cpu_seconds);
+        fprintf(out, ",\"rss_bytes\":%" PRIu64 ",\"cpu_seconds\":%.2f", usage.rss_bytes,
+                usage.cpu_seconds);
     fputs(",\"text\":", out);
     shmstat_json_string(out, cell->text, strnlen(cell->text, sizeof cell->text));
     fputs(",\"panic\":", out);
@@ -93,8 +95,8 @@ static void ring_object(const struct mr_inspect *inspect, const struct shmstat_r
                         uint64_t now_ns, FILE *out)
 {
     const struct mr_ring_numbers *n = &ring->numbers;
-    fprintf(out, "{\"name\":\"%c%" PRIu32 "\",\"segment\":\"%s\"", ring->ring->kind, ring->ring->shard,
-            ring->ring->part);
+    fprintf(out, "{\"name\":\"%c%" PRIu32 "\",\"segment\":\"%s\"", ring->ring->kind,
+            ring->ring->shard, ring->ring->part);
     if (!ring->ring->shm) {
         fputs(",\"problem\":", out);
         shmstat_json_string(out, ring->ring->problem, strlen(ring->ring->problem));
@@ -107,9 +109,9 @@ static void ring_object(const struct mr_inspect *inspect, const struct shmstat_r
             ",\"records\":%" PRIu64 ",\"payload_bytes\":%" PRIu64 ",\"wraps\":%" PRIu64
             ",\"stalls\":%" PRIu64 ",\"tail\":%" PRIu64 ",\"through\":%" PRIu64
             ",\"producer\":{\"pid\":%" PRIu32 ",\"seen\":\"%s\"},\"stages\":[",
-            n->capacity, n->fill_bytes, n->fill_records, ring->age_seconds, ring->records_per_second,
-            ring->bytes_per_second, n->published, n->payload_bytes, n->wraps, n->stalls, n->tail,
-            n->through, n->producer_pid,
+            n->capacity, n->fill_bytes, n->fill_records, ring->age_seconds,
+            ring->records_per_second, ring->bytes_per_second, n->published, n->payload_bytes,
+            n->wraps, n->stalls, n->tail, n->through, n->producer_pid,
             mr_liveness_name(shmstat_peer(inspect, n->producer_pid, now_ns)));
     for (uint32_t i = 0; i < n->stage_count; i++)
         fprintf(out,
@@ -128,8 +130,8 @@ void shmstat_json(const struct mr_inspect *inspect, const struct shmstat_sample 
     fprintf(out,
             "{\"instance\":\"%s\",\"layout\":%u,\"epoch\":\"%" PRIx64 "\",\"shards\":%" PRIu32
             ",\"ring_set\":%" PRIu32 ",\"checkpoint\":%" PRIu64 ",\"processes\":[",
-            inspect->instance, MR_LAYOUT_VERSION, board->head.epoch, mr_ring_set_shards(inspect->ring_set),
-            mr_ring_set_generation(inspect->ring_set),
+            inspect->instance, MR_LAYOUT_VERSION, board->head.epoch,
+            mr_ring_set_shards(inspect->ring_set), mr_ring_set_generation(inspect->ring_set),
             atomic_load_explicit(&board->checkpoint, memory_order_relaxed));
     mr_inspect_cells(inspect, process, &json);
     fputs("],\"rings\":[", out);

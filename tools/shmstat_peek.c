@@ -1,5 +1,5 @@
-/* tools/shmstat_peek.c: the next records of a ring, read without consuming them. The ring may move on
- * under the reader, so each record is checked again after it was copied. */
+/* tools/shmstat_peek.c: the next records of a ring, read without consuming them. The ring may move
+ * on under the reader, so each record is checked again after it was copied. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,13 +16,13 @@ static void event_line(const void *data, size_t len, bool json, FILE *out)
         fputs(json ? ",\"problem\":\"no event\"" : "no event", out);
         return;
     }
-    const char *format = json ? ",\"sequence\":%" PRIu64 ",\"op\":\"%s\",\"database\":"
-                              : "event %" PRIu64 " %s ";
+    const char *format =
+        json ? ",\"sequence\":%" PRIu64 ",\"op\":\"%s\",\"database\":" : "event %" PRIu64 " %s ";
     fprintf(out, format, event.head.sequence, mr_operation_name(event.head.op));
     if (!json) {
-        fprintf(out, "%.*s/%.*s/%.*s document %zu bytes", (int)event.database.len, event.database.data,
-                (int)event.collection.len, event.collection.data, (int)event.document_id.len,
-                event.document_id.data, event.document.len);
+        fprintf(out, "%.*s/%.*s/%.*s document %zu bytes", (int)event.database.len,
+                event.database.data, (int)event.collection.len, event.collection.data,
+                (int)event.document_id.len, event.document_id.data, event.document.len);
         return;
     }
     shmstat_json_string(out, event.database.data, event.database.len);
@@ -65,7 +65,8 @@ static void record_line(const struct mr_inspect_ring *ring, uint64_t position, u
                         const void *data, uint32_t len, bool json, FILE *out)
 {
     if (json)
-        fprintf(out, "{\"ring\":\"%c%" PRIu32 "\",\"at\":%" PRIu64 ",\"bytes\":%" PRIu32 ",\"type\":%u",
+        fprintf(out,
+                "{\"ring\":\"%c%" PRIu32 "\",\"at\":%" PRIu64 ",\"bytes\":%" PRIu32 ",\"type\":%u",
                 ring->kind, ring->shard, position, len, type);
     else
         fprintf(out, "%-7s %12" PRIu64 " %7" PRIu32 " B  ", ring->part, position, len);
@@ -91,8 +92,8 @@ static uint64_t freed(const struct mr_ring_shm *shm)
 }
 
 /* Copy the record at position; false when it is not there, or was overwritten meanwhile. */
-static bool copy_record(const struct mr_ring_shm *shm, uint64_t position, uint64_t tail, void *buffer,
-                        struct mr_ring_record_shm *record)
+static bool copy_record(const struct mr_ring_shm *shm, uint64_t position, uint64_t tail,
+                        void *buffer, struct mr_ring_record_shm *record)
 {
     const uint8_t *data = (const uint8_t *)shm + MR_SEGMENT_DATA;
     memcpy(record, data + (position & (shm->capacity - 1)), sizeof *record);

@@ -38,7 +38,8 @@ static const char usage_text[] =
     "  --server HOST:PORT     the publisher (default 127.0.0.1:9000)\n"
     "  --collection NAME      collection or table, e.g. public.orders\n"
     "  --database NAME        database (default \"default\")\n"
-    "  --filter 'PATH OP VALUE'  only documents where this holds; several must all hold. OP: == != > >=\n"
+    "  --filter 'PATH OP VALUE'  only documents where this holds; several must all hold. OP: == != "
+    "> >=\n"
     "                         < <= in contains. VALUE: 7, 1.5, true, \"text\", text, [1, 2]\n"
     "  --after MARKER         begin behind this progress marker instead of now\n"
     "  --json                 one JSON object a line\n"
@@ -58,9 +59,10 @@ static void on_response(void *context, const struct mr_client_response *response
     t->refused = MR_USAGE;
     fprintf(stderr, "millrace-tail: the publisher refused the subscription: %.*s%s\n",
             (int)response->error.len, response->error.data,
-            response->resync ? " (the marker lies before what the log still holds: read the current "
-                               "state anew and start without --after)"
-                             : "");
+            response->resync
+                ? " (the marker lies before what the log still holds: read the current "
+                  "state anew and start without --after)"
+                : "");
 }
 
 static void put_member(struct mr_json *json, const char *name, struct mr_str value)
@@ -99,8 +101,8 @@ static void build_text(struct mr_json *json, const struct mr_client_delivery *d)
     struct tm parts;
     localtime_r(&seconds, &parts);
     size_t len = strftime(text, sizeof text, "%H:%M:%S", &parts);
-    len += (size_t)snprintf(text + len, sizeof text - len, ".%03d %-8s ", (int)(d->timestamp_ms % 1000),
-                            mr_client_operation_name(d->operation));
+    len += (size_t)snprintf(text + len, sizeof text - len, ".%03d %-8s ",
+                            (int)(d->timestamp_ms % 1000), mr_client_operation_name(d->operation));
     mr_json_put_raw(json, (struct mr_str){text, len});
     mr_json_put_raw(json, d->collection);
     mr_json_put_raw(json, MR_STR("/"));
@@ -173,15 +175,20 @@ static bool number(const char *text, uint64_t *out)
 static enum mr_rc parse(struct tail *t, int argc, char **argv, bool *help, struct mr_err *err)
 {
     static const struct option options[] = {
-        {"server", required_argument, NULL, 's'},   {"collection", required_argument, NULL, 'c'},
-        {"database", required_argument, NULL, 'd'}, {"filter", required_argument, NULL, 'f'},
-        {"after", required_argument, NULL, 'a'},    {"json", no_argument, NULL, 'j'},
-        {"count", required_argument, NULL, 'n'},    {"help", no_argument, NULL, 'h'},
+        {"server", required_argument, NULL, 's'},
+        {"collection", required_argument, NULL, 'c'},
+        {"database", required_argument, NULL, 'd'},
+        {"filter", required_argument, NULL, 'f'},
+        {"after", required_argument, NULL, 'a'},
+        {"json", no_argument, NULL, 'j'},
+        {"count", required_argument, NULL, 'n'},
+        {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
     int option;
     enum mr_rc rc = MR_OK;
-    while (rc == MR_OK && (option = getopt_long(argc, argv, "hc:d:f:a:jn:s:", options, NULL)) != -1) {
+    while (rc == MR_OK &&
+           (option = getopt_long(argc, argv, "hc:d:f:a:jn:s:", options, NULL)) != -1) {
         if (option == 's')
             t->server = optarg;
         else if (option == 'c')
@@ -197,7 +204,8 @@ static enum mr_rc parse(struct tail *t, int argc, char **argv, bool *help, struc
         else if (option == 'n')
             rc = number(optarg, &t->count_max)
                      ? MR_OK
-                     : mr_reject(err, MR_USAGE, "--count: expected a number from 1, got \"%s\"", optarg);
+                     : mr_reject(err, MR_USAGE, "--count: expected a number from 1, got \"%s\"",
+                                 optarg);
         else if (option == 'f' && t->filter_count < FILTERS_MAX)
             rc = mr_client_filter_parse(&t->filters[t->filter_count++], optarg, err);
         else if (option == 'f')

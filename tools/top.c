@@ -1,5 +1,5 @@
-/* tools/top.c: millrace-top: a live view of an instance, of its rates, latencies, rings, processes, and,
- * with --server, of deliveries to a subscriber of its own. */
+/* tools/top.c: millrace-top: a live view of an instance, of its rates, latencies, rings, processes,
+ * and, with --server, of deliveries to a subscriber of its own. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,14 +13,15 @@
 
 struct options {
     const char *instance;
-    uint64_t seconds; /* 0: until interrupted */
+    uint64_t seconds;                    /* 0: until interrupted */
     struct mr_audience_options audience; /* server NULL: none */
 };
 
 static const char usage[] =
     "usage: millrace-top INSTANCE [--seconds N] [--server HOST:PORT --database D --collection C\n"
     "                    [--field F --values N [--prefix P]]]\n"
-    "  with --server it subscribes, too: to the whole collection, or to \"F == i\" for each i below N,\n"
+    "  with --server it subscribes, too: to the whole collection, or to \"F == i\" for each i "
+    "below N,\n"
     "  or with --prefix to \"F == 'Pi'\"\n";
 
 static volatile sig_atomic_t interrupted;

@@ -57,7 +57,8 @@ void top_take(struct mr_inspect *inspect, const struct mr_audience_count *delive
     sum_histogram(&out->client, &deliveries->latency);
 }
 
-/* The time between two looks alone; falls back to all of it when a process was replaced meanwhile. */
+/* The time between two looks alone; falls back to all of it when a process was replaced meanwhile.
+ */
 static void latency_row(FILE *out, const char *name, const struct mr_histogram_shm *before,
                         const struct mr_histogram_shm *now)
 {
@@ -66,7 +67,9 @@ static void latency_row(FILE *out, const char *name, const struct mr_histogram_s
     memset(&window, 0, sizeof window);
     bool since = before->count <= now->count;
     for (uint32_t i = 0; i < MR_HISTOGRAM_BUCKETS; i++)
-        window.buckets[i] = now->buckets[i] - (since && before->buckets[i] <= now->buckets[i] ? before->buckets[i] : 0);
+        window.buckets[i] =
+            now->buckets[i] -
+            (since && before->buckets[i] <= now->buckets[i] ? before->buckets[i] : 0);
     window.count = now->count - (since ? before->count : 0);
     if (window.count == 0)
         fprintf(out, "  %-22s %10s %10s %10s\n", name, "-", "-", "-");
@@ -86,7 +89,9 @@ static void ring_row(FILE *out, const struct mr_inspect_ring *ring)
         return;
     mr_ring_numbers(ring->shm, &numbers);
     int full = (int)(numbers.fill_bytes * BAR / numbers.capacity);
-    fprintf(out, "  %-8s %" PRIu32 " [%.*s%.*s] %8s of %-8s %12" PRIu64 " records, full %" PRIu64 " times\n",
+    fprintf(out,
+            "  %-8s %" PRIu32 " [%.*s%.*s] %8s of %-8s %12" PRIu64 " records, full %" PRIu64
+            " times\n",
             kinds[ring->kind == 'm'], ring->shard, full, "########################", BAR - full,
             "........................", mr_format_bytes(fill, (double)numbers.fill_bytes),
             mr_format_bytes(capacity, (double)numbers.capacity), numbers.published, numbers.stalls);
@@ -106,7 +111,8 @@ static void process_row(const struct mr_cell_shm *cell, void *context)
     snprintf(name, sizeof name, kind == MR_PROCESS_MATCHER ? "%s %" PRIu32 : "%s",
              mr_process_kind_name(kind), atomic_load_explicit(&cell->shard, memory_order_relaxed));
     fprintf(out, "  %-12s %8" PRIu32 "  %-9s restarts %-4" PRIu64 " %10s  %.60s\n", name, pid,
-            mr_process_state_name(state), atomic_load_explicit(&cell->restarts, memory_order_relaxed),
+            mr_process_state_name(state),
+            atomic_load_explicit(&cell->restarts, memory_order_relaxed),
             there ? mr_format_bytes(rss, (double)usage.rss_bytes) : "-", cell->text);
 }
 
@@ -116,23 +122,27 @@ static void rates(const struct top_numbers *before, const struct top_numbers *no
     double seconds = (double)(now->now_ns - before->now_ns) / 1e9;
     if (seconds <= 0)
         seconds = 1;
-    /* A replaced process counts from zero again: no rate is better than a nonsensical one. */
-#define RATE(field) (now->field >= before->field ? (double)(now->field - before->field) / seconds : 0)
-    fprintf(out, "  %12s %12s %12s %14s %14s\n", "events/s", "matches/s", "deliveries/s", "subscriptions",
-            "cpu, memory");
+        /* A replaced process counts from zero again: no rate is better than a nonsensical one. */
+#define RATE(field) \
+    (now->field >= before->field ? (double)(now->field - before->field) / seconds : 0)
+    fprintf(out, "  %12s %12s %12s %14s %14s\n", "events/s", "matches/s", "deliveries/s",
+            "subscriptions", "cpu, memory");
     fprintf(out, "  %12s %12s %12s %14s %7.0f %%  %s\n\n", mr_format_count(a, RATE(events)),
             mr_format_count(b, RATE(pairs)), mr_format_count(c, RATE(deliveries)),
             mr_format_count(d, (double)now->subscriptions),
-            now->cpu_seconds >= before->cpu_seconds ? (now->cpu_seconds - before->cpu_seconds) / seconds * 100 : 0,
+            now->cpu_seconds >= before->cpu_seconds
+                ? (now->cpu_seconds - before->cpu_seconds) / seconds * 100
+                : 0,
             mr_format_bytes(rss, (double)now->rss_bytes));
 #undef RATE
-    fprintf(out, "  in all: %" PRIu64 " events, %" PRIu64 " matches, %" PRIu64 " deliveries; durable through %" PRIu64
-                 ", checkpoint %" PRIu64 "\n\n",
+    fprintf(out,
+            "  in all: %" PRIu64 " events, %" PRIu64 " matches, %" PRIu64
+            " deliveries; durable through %" PRIu64 ", checkpoint %" PRIu64 "\n\n",
             now->events, now->pairs, now->deliveries, now->durable, now->checkpoint);
 }
 
-void top_draw(struct mr_inspect *inspect, const struct top_numbers *before, const struct top_numbers *now,
-              const struct mr_audience_count *deliveries, FILE *out)
+void top_draw(struct mr_inspect *inspect, const struct top_numbers *before,
+              const struct top_numbers *now, const struct mr_audience_count *deliveries, FILE *out)
 {
     double up = (double)(mr_clock_wall_us() - inspect->board.shm->created_wall_us) / 1e6;
     fprintf(out, "millrace %s   instance %s   up %.0f s\n\n", MR_VERSION, inspect->instance, up);
@@ -147,8 +157,11 @@ void top_draw(struct mr_inspect *inspect, const struct top_numbers *before, cons
         ring_row(out, &inspect->rings[i]);
     fputs("\n  process\n", out);
     mr_inspect_cells(inspect, process_row, out);
-    fprintf(out, "\n  deliveries to this client: %" PRIu64 ", the last ones\n", deliveries->deliveries);
-    uint64_t first = deliveries->deliveries > MR_AUDIENCE_SAMPLES ? deliveries->deliveries - MR_AUDIENCE_SAMPLES : 0;
+    fprintf(out, "\n  deliveries to this client: %" PRIu64 ", the last ones\n",
+            deliveries->deliveries);
+    uint64_t first = deliveries->deliveries > MR_AUDIENCE_SAMPLES
+                         ? deliveries->deliveries - MR_AUDIENCE_SAMPLES
+                         : 0;
     for (uint64_t i = first; i < deliveries->deliveries; i++)
         fprintf(out, "  %s\n", deliveries->samples[i % MR_AUDIENCE_SAMPLES]);
 }

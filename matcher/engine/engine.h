@@ -1,6 +1,6 @@
-/* matcher/engine/engine.h: which subscriptions does an event concern? A library: no process, no I/O,
- * no clock. Used by the matchers, by the publisher to catch up from the log, and by tools. One engine
- * belongs to one thread. Algorithm: docs/matching.md */
+/* matcher/engine/engine.h: which subscriptions does an event concern? A library: no process, no
+ * I/O, no clock. Used by the matchers, by the publisher to catch up from the log, and by tools. One
+ * engine belongs to one thread. Algorithm: docs/matching.md */
 #ifndef MR_MATCHER_ENGINE_ENGINE_H
 #define MR_MATCHER_ENGINE_ENGINE_H
 #include "cel/program.h"
@@ -16,23 +16,25 @@ struct mr_engine_stats {
 /* What the engine needs to know of an event. document may be empty. */
 struct mr_engine_event {
     struct mr_str database, collection, document_id;
-    struct mr_str document; /* BSON that was checked by the producer; damage is "no match", counted */
-    bool everyone;          /* TRUNCATE, GAP: concerns every subscription of the collection, filters or
-                             * not; with an empty collection every subscription of the database, with
-                             * both empty all of them */
+    struct mr_str
+        document;  /* BSON that was checked by the producer; damage is "no match", counted */
+    bool everyone; /* TRUNCATE, GAP: concerns every subscription of the collection, filters or
+                    * not; with an empty collection every subscription of the database, with
+                    * both empty all of them */
 };
 
 MR_MUST_USE enum mr_rc mr_engine_create(struct mr_engine **out, struct mr_err *err);
 void mr_engine_destroy(struct mr_engine **engine);
 
-/* Add a subscription. The program is copied. MR_CORRUPT: the bytes are no program; MR_USAGE: the id is
- * there already. */
+/* Add a subscription. The program is copied. MR_CORRUPT: the bytes are no program; MR_USAGE: the id
+ * is there already. */
 MR_MUST_USE enum mr_rc mr_engine_add(struct mr_engine *engine, uint64_t subscription,
                                      const void *program, uint32_t len);
 /* MR_AGAIN: no such subscription. */
 enum mr_rc mr_engine_remove(struct mr_engine *engine, uint64_t subscription);
 
-/* Match one event. *ids: ascending, without repeats, borrowed until the next call; returns how many. */
+/* Match one event. *ids: ascending, without repeats, borrowed until the next call; returns how
+ * many. */
 uint32_t mr_engine_match(struct mr_engine *engine, const struct mr_engine_event *event,
                          const uint64_t **ids);
 void mr_engine_stats(const struct mr_engine *engine, struct mr_engine_stats *out);

@@ -1,8 +1,8 @@
-/* The gRPC sink: syntrix.streamer.v1.StreamerService with health checks and reflection. This file is
- * what the pump calls; see grpc_server.h for the threads.
+/* The gRPC sink: syntrix.streamer.v1.StreamerService with health checks and reflection. This file
+ * is what the pump calls; see grpc_server.h for the threads.
  *
- * Counters kept here: gateways, cuts, delivery bytes, rejected messages. Deliveries, pairs, subscribes
- * are the pump's. */
+ * Counters kept here: gateways, cuts, delivery bytes, rejected messages. Deliveries, pairs,
+ * subscribes are the pump's. */
 #include <stdlib.h>
 
 #include "common/log.h"
@@ -22,9 +22,10 @@ struct grpc_sink {
 
     /* The pump's. */
     struct mr_grpc_request *current; /* given out by the last poll */
-    struct mr_grpc_stream **known;   /* by place: streams whose OPEN was given out and CLOSE was not */
-    uint32_t *dirty;                 /* places of streams with messages that are not flushed */
-    bool *is_dirty;                  /* by place */
+    struct mr_grpc_stream *
+        *known;      /* by place: streams whose OPEN was given out and CLOSE was not */
+    uint32_t *dirty; /* places of streams with messages that are not flushed */
+    bool *is_dirty;  /* by place */
     uint32_t dirty_count;
     uint64_t gateways, rejected_counted;
     struct mr_json json; /* scratch */
@@ -87,7 +88,8 @@ static enum mr_rc open_server(struct grpc_sink *g, struct mr_err *err)
         {"/grpc.health.v1.Health/Check", mr_grpc_health_check, g->health},
         {"/grpc.health.v1.Health/Watch", mr_grpc_health_watch, g->health},
         {"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", mr_grpc_reflection, NULL},
-        {"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", mr_grpc_reflection, NULL},
+        {"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", mr_grpc_reflection,
+         NULL},
     };
     memcpy(g->routes, routes, sizeof routes);
     const struct mr_grpc_server_options options = {
@@ -217,9 +219,9 @@ static enum mr_rc queue(struct grpc_sink *g, struct mr_grpc_stream *stream, grpc
     return rc;
 }
 
-static enum mr_rc sink_deliver(struct mr_sink *sink, mr_gateway_id gateway, struct mr_parcel *parcel,
-                               const struct mr_str *subscription_ids, uint32_t count,
-                               struct mr_str progress)
+static enum mr_rc sink_deliver(struct mr_sink *sink, mr_gateway_id gateway,
+                               struct mr_parcel *parcel, const struct mr_str *subscription_ids,
+                               uint32_t count, struct mr_str progress)
 {
     struct grpc_sink *g = from_base(sink);
     struct mr_grpc_stream *stream = find_stream(g, gateway);
@@ -250,8 +252,8 @@ static enum mr_rc sink_respond(struct mr_sink *sink, mr_gateway_id gateway,
     return queue(g, stream, message, NULL);
 }
 
-static enum mr_rc sink_acknowledge(struct mr_sink *sink, mr_gateway_id gateway, int64_t timestamp_ms,
-                                   struct mr_str progress)
+static enum mr_rc sink_acknowledge(struct mr_sink *sink, mr_gateway_id gateway,
+                                   int64_t timestamp_ms, struct mr_str progress)
 {
     struct grpc_sink *g = from_base(sink);
     struct mr_grpc_stream *stream = find_stream(g, gateway);

@@ -65,7 +65,8 @@ void mr_grpc_request_drop(struct mr_grpc_request *request)
     free(request);
     pthread_mutex_lock(&s->lock);
     s->unpolled--;
-    bool nudge = s->paused && s->unpolled <= MR_GRPC_UNPOLLED_MAX / 2 && !s->nudged && s->state != MR_OUT_OVER;
+    bool nudge = s->paused && s->unpolled <= MR_GRPC_UNPOLLED_MAX / 2 && !s->nudged &&
+                 s->state != MR_OUT_OVER;
     s->nudged = s->nudged || nudge;
     pthread_mutex_unlock(&s->lock);
     if (nudge)
@@ -96,8 +97,8 @@ static void drop_queue(struct mr_grpc_stream *s)
         mr_out_fini(&s->queue[s->head & (s->capacity - 1)]);
 }
 
-bool mr_grpc_stream_advance(struct mr_grpc_stream *s, enum mr_out_state state, grpc_status_code status,
-                    const char *text)
+bool mr_grpc_stream_advance(struct mr_grpc_stream *s, enum mr_out_state state,
+                            grpc_status_code status, const char *text)
 {
     if (state <= s->state)
         return false;
@@ -136,8 +137,8 @@ grpc_status_code mr_grpc_stream_admit(struct mr_grpc_streams *streams, struct mr
 
 /* Writing: either side. */
 
-/* The chunk is written: take the next one. The newest message is left where it is until the pump has
- * flushed, so that a turn's messages go out together. */
+/* The chunk is written: take the next one. The newest message is left where it is until the pump
+ * has flushed, so that a turn's messages go out together. */
 static void refill(struct mr_grpc_stream *s)
 {
     s->deliveries -= s->chunk_deliveries;
@@ -171,12 +172,13 @@ bool mr_grpc_stream_take(struct mr_grpc_stream *s, struct mr_out *out, bool *las
     return true;
 }
 
-/* All but the last of what there is may wait in gRPC's buffer: it goes to the socket when that is full
- * or the last one pushes it out. */
+/* All but the last of what there is may wait in gRPC's buffer: it goes to the socket when that is
+ * full or the last one pushes it out. */
 void mr_grpc_stream_write(struct mr_grpc_stream *s, struct mr_out *out, bool last)
 {
     size_t parts = GRPC_SLICE_LENGTH(out->body) ? 2 : 1;
-    grpc_byte_buffer *message = grpc_raw_byte_buffer_create((grpc_slice[]){out->head, out->body}, parts);
+    grpc_byte_buffer *message =
+        grpc_raw_byte_buffer_create((grpc_slice[]){out->head, out->body}, parts);
     mr_out_fini(out);
     grpc_op op = mr_grpc_op_send(message, last ? 0 : GRPC_WRITE_BUFFER_HINT);
     mr_grpc_start(s->call.call, &op, 1, &s->write);
@@ -195,8 +197,8 @@ mr_gateway_id mr_grpc_stream_id(const struct mr_grpc_stream *stream)
     return stream->id;
 }
 
-/* Lock held. Whether one more delivery of this size is too much. The first may have any size: a queue
- * smaller than one event would deliver nothing. */
+/* Lock held. Whether one more delivery of this size is too much. The first may have any size: a
+ * queue smaller than one event would deliver nothing. */
 static bool over_limit(const struct mr_grpc_stream *s, uint64_t bytes)
 {
     const struct mr_grpc_stream_limits *limits = &s->streams->limits;
@@ -207,11 +209,12 @@ static bool over_limit(const struct mr_grpc_stream *s, uint64_t bytes)
 static bool cut_off(struct mr_grpc_stream *s)
 {
     char text[256];
-    snprintf(text, sizeof text,
-             "the gateway does not read fast enough: %u deliveries of %llu bytes wait, the limits are "
-             "%u (publisher.gateway_queue_messages) and %llu (publisher.gateway_queue_size)",
-             s->deliveries, (unsigned long long)s->bytes, s->streams->limits.queue_messages,
-             (unsigned long long)s->streams->limits.queue_bytes);
+    snprintf(
+        text, sizeof text,
+        "the gateway does not read fast enough: %u deliveries of %llu bytes wait, the limits are "
+        "%u (publisher.gateway_queue_messages) and %llu (publisher.gateway_queue_size)",
+        s->deliveries, (unsigned long long)s->bytes, s->streams->limits.queue_messages,
+        (unsigned long long)s->streams->limits.queue_bytes);
     return mr_grpc_stream_advance(s, MR_OUT_CUT, GRPC_STATUS_RESOURCE_EXHAUSTED, text);
 }
 
@@ -257,8 +260,8 @@ void mr_grpc_stream_flush(struct mr_grpc_stream *stream)
     pthread_mutex_lock(&s->lock);
     s->flushed = s->tail;
     bool idle = s->head < s->tail && !s->busy && !s->nudged && !s->writing;
-    /* From here and at once: a thread to be woken first would double the latency. What is written while
-     * this is under way, the queue thread goes on with. */
+    /* From here and at once: a thread to be woken first would double the latency. What is written
+     * while this is under way, the queue thread goes on with. */
     if (idle && s->state == MR_OUT_OPEN)
         taken = mr_grpc_stream_take(s, &out, &last);
     bool nudge = idle && !taken && s->state != MR_OUT_OVER;
@@ -287,8 +290,9 @@ static void stop_stream(struct mr_grpc_stream *s)
 {
     pthread_mutex_lock(&s->lock);
     bool over = s->state == MR_OUT_OVER;
-    bool close = mr_grpc_stream_advance(s, MR_OUT_DRAIN, GRPC_STATUS_UNAVAILABLE,
-                         "the publisher is stopping; connect again with the last progress marker");
+    bool close = mr_grpc_stream_advance(
+        s, MR_OUT_DRAIN, GRPC_STATUS_UNAVAILABLE,
+        "the publisher is stopping; connect again with the last progress marker");
     bool nudge = !over && !s->nudged;
     s->nudged = s->nudged || nudge;
     pthread_mutex_unlock(&s->lock);

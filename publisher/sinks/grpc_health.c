@@ -238,7 +238,8 @@ void mr_grpc_health_watch(struct mr_grpc_call call, void *context)
     }
     if (!w || !enlist(w)) { /* once in the list, the pump may nudge it */
         free(w);
-        mr_grpc_refuse(call, GRPC_STATUS_RESOURCE_EXHAUSTED, "too many health watchers: 1024 at most");
+        mr_grpc_refuse(call, GRPC_STATUS_RESOURCE_EXHAUSTED,
+                       "too many health watchers: 1024 at most");
         return;
     }
     grpc_op close = mr_grpc_op_receive_close(&w->cancelled);
@@ -247,8 +248,8 @@ void mr_grpc_health_watch(struct mr_grpc_call call, void *context)
     mr_grpc_start(call.call, ops, 2, &w->read);
 }
 
-/* A nudge posts to the completion queue and never waits, so it may be done under the lock, which in turn
- * keeps the watchers alive. */
+/* A nudge posts to the completion queue and never waits, so it may be done under the lock, which in
+ * turn keeps the watchers alive. */
 static void nudge_all(struct mr_grpc_health *health)
 {
     for (struct watcher *w = health->watchers; w; w = w->next) {

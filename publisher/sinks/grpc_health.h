@@ -1,5 +1,5 @@
-/* publisher/sinks/grpc_health.h: grpc.health.v1.Health: Check and Watch of the services "" (the whole
- * server) and "syntrix.streamer.v1.StreamerService". */
+/* publisher/sinks/grpc_health.h: grpc.health.v1.Health: Check and Watch of the services "" (the
+ * whole server) and "syntrix.streamer.v1.StreamerService". */
 #ifndef MR_PUBLISHER_SINKS_GRPC_HEALTH_H
 #define MR_PUBLISHER_SINKS_GRPC_HEALTH_H
 #include "publisher/sinks/grpc_server.h"

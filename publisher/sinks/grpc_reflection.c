@@ -48,10 +48,10 @@ static const struct child {
     uint32_t field;
     enum descriptor is;
 } children[] = {
-    {IN_FILE, FILE_MESSAGE, IN_MESSAGE},     {IN_FILE, FILE_ENUM, IN_ENUM},
-    {IN_FILE, FILE_SERVICE, IN_SERVICE},     {IN_MESSAGE, MESSAGE_FIELD, IN_LEAF},
+    {IN_FILE, FILE_MESSAGE, IN_MESSAGE},      {IN_FILE, FILE_ENUM, IN_ENUM},
+    {IN_FILE, FILE_SERVICE, IN_SERVICE},      {IN_MESSAGE, MESSAGE_FIELD, IN_LEAF},
     {IN_MESSAGE, MESSAGE_NESTED, IN_MESSAGE}, {IN_MESSAGE, MESSAGE_ENUM, IN_ENUM},
-    {IN_MESSAGE, MESSAGE_ONEOF, IN_LEAF},    {IN_ENUM, ENUM_VALUE, IN_LEAF},
+    {IN_MESSAGE, MESSAGE_ONEOF, IN_LEAF},     {IN_ENUM, ENUM_VALUE, IN_LEAF},
     {IN_SERVICE, SERVICE_METHOD, IN_LEAF},
 };
 
@@ -158,7 +158,8 @@ static void respond(struct mr_str request, uint32_t part, struct mr_str body,
 {
     struct mr_str host = find_bytes(request, REQUEST_HOST);
     size_t size = mr_pb_text_size(RESPONSE_HOST, host) +
-                  mr_pb_bytes_size(RESPONSE_ORIGINAL, request.len) + mr_pb_bytes_size(part, body.len);
+                  mr_pb_bytes_size(RESPONSE_ORIGINAL, request.len) +
+                  mr_pb_bytes_size(part, body.len);
     out->message = grpc_slice_malloc(size);
     uint8_t *at = GRPC_SLICE_START_PTR(out->message);
     at = mr_pb_put_text(at, RESPONSE_HOST, host);
@@ -205,7 +206,8 @@ void mr_grpc_reflection_answer(void *context, struct mr_str request, struct mr_g
     struct mr_pb_reader reader = mr_pb_read(request);
     struct mr_pb_field field, ask = {0};
     while (mr_pb_next(&reader, &field)) {
-        if (field.number >= REQUEST_FILE && field.number <= REQUEST_LIST && field.type == MR_PB_BYTES)
+        if (field.number >= REQUEST_FILE && field.number <= REQUEST_LIST &&
+            field.type == MR_PB_BYTES)
             ask = field; /* the last of a oneof wins */
     }
     uint8_t list[LIST_BYTES_MAX];

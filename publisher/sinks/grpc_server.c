@@ -15,9 +15,9 @@
 #include "common/clock.h"
 #include "common/log.h"
 
-/* How long streams stay open between a gateway and the publisher is days, so both sides must agree on
- * pings. A peer that does not answer one for a timeout is gone. gRPC's own clients may ping every 10 s
- * and are not told to go away; half of that leaves room for jitter. */
+/* How long streams stay open between a gateway and the publisher is days, so both sides must agree
+ * on pings. A peer that does not answer one for a timeout is gone. gRPC's own clients may ping
+ * every 10 s and are not told to go away; half of that leaves room for jitter. */
 enum {
     KEEPALIVE_TIME_MS = 30000,
     KEEPALIVE_TIMEOUT_MS = 20000,

@@ -1,12 +1,12 @@
-/* publisher/sinks/grpc_server.h: the gRPC server under the sink: one port, one completion queue, one
- * thread, and the calls that are open.
+/* publisher/sinks/grpc_server.h: the gRPC server under the sink: one port, one completion queue,
+ * one thread, and the calls that are open.
  *
  * Threads. The queue thread runs everything that gRPC completes and is the only one that starts
  * operations on calls; the pump only nudges it: it posts an empty batch, which comes out of the
  * completion queue like any other completion. So calls need no lock of their own, and what both
- * threads touch is in few places, each with its lock: the table of streams, inside which are those of
- * one stream and of the inbox (grpc_stream.c), and the watchers of the health service (grpc_health.c).
- * Under a lock nothing is asked of gRPC but nudges, which never wait. */
+ * threads touch is in few places, each with its lock: the table of streams, inside which are those
+ * of one stream and of the inbox (grpc_stream.c), and the watchers of the health service
+ * (grpc_health.c). Under a lock nothing is asked of gRPC but nudges, which never wait. */
 #ifndef MR_PUBLISHER_SINKS_GRPC_SERVER_H
 #define MR_PUBLISHER_SINKS_GRPC_SERVER_H
 #include <grpc/grpc.h>
@@ -32,8 +32,8 @@ struct mr_grpc_call {
     grpc_call *call;
 };
 
-/* One method: how its calls begin. Queue thread; must not fail: a call that cannot be served is ended
- * with mr_grpc_refuse. */
+/* One method: how its calls begin. Queue thread; must not fail: a call that cannot be served is
+ * ended with mr_grpc_refuse. */
 struct mr_grpc_route {
     const char *path; /* "/package.Service/Method" */
     void (*begin)(struct mr_grpc_call call, void *context);
@@ -54,8 +54,8 @@ uint16_t mr_grpc_server_port(const struct mr_grpc_server *server);
 
 /* Accept no more calls. Those that are open go on. */
 void mr_grpc_server_stop(struct mr_grpc_server *server);
-/* After stop: wait until all calls have ended; at deadline_ns (mr_clock_ns) cancel those that have not.
- * Then end the thread and free everything. */
+/* After stop: wait until all calls have ended; at deadline_ns (mr_clock_ns) cancel those that have
+ * not. Then end the thread and free everything. */
 void mr_grpc_server_close(struct mr_grpc_server *server, uint64_t deadline_ns);
 
 /* Calls that are open in sum, whatever their kind; any thread. */
@@ -64,7 +64,8 @@ uint32_t mr_grpc_server_calls(const struct mr_grpc_server *server);
 /* Queue thread only. Start operations; completion goes to op. A batch that gRPC refuses is our own
  * mistake (two operations of one kind at once), and asserted. */
 void mr_grpc_start(grpc_call *call, const grpc_op *ops, size_t count, struct mr_grpc_op *op);
-/* Any thread. Have op->done called in the queue thread, soon. The call must stay alive until then. */
+/* Any thread. Have op->done called in the queue thread, soon. The call must stay alive until then.
+ */
 void mr_grpc_nudge(grpc_call *call, struct mr_grpc_op *op);
 /* End a call that nobody has taken over: with this status and text. Takes the call. */
 void mr_grpc_refuse(struct mr_grpc_call call, grpc_status_code status, const char *text);

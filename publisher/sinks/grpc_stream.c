@@ -82,7 +82,8 @@ static void nudged(void *owner, bool ok)
     s->nudged = false;
     enum mr_out_state state = s->state;
     pthread_mutex_unlock(&s->lock);
-    /* A message that the peer does not read must not keep back the status that says why it is cut. */
+    /* A message that the peer does not read must not keep back the status that says why it is cut.
+     */
     if (state == MR_OUT_CUT && !s->status_begun && !s->is_gone)
         send_status(s);
     write_next(s);
@@ -249,4 +250,3 @@ void mr_grpc_stream_begin(struct mr_grpc_call call, void *context)
     mr_grpc_start(call.call, &metadata, 1, &s->metadata);
     read_next(s);
 }
-

@@ -1,12 +1,13 @@
 /* publisher/sinks/grpc_stream.h: the streams of StreamerService: one open stream is one gateway.
  *
- * A stream is used by two threads. The queue thread reads its messages, turns them into requests, and
- * writes what is queued, one message under way at a time. The pump takes the requests (inbox) and
- * queues deliveries and answers. They share the stream's out queue and state, under its lock.
+ * A stream is used by two threads. The queue thread reads its messages, turns them into requests,
+ * and writes what is queued, one message under way at a time. The pump takes the requests (inbox)
+ * and queues deliveries and answers. They share the stream's out queue and state, under its lock.
  *
- * A stream lives until both have let go of it: the queue thread when the call is over, the pump when
- * it has taken the CLOSE. Its place in the table, and with it its share of publisher.gateways_max, is
- * free again only then: a stream that was cut off and whose peer still does not read counts. */
+ * A stream lives until both have let go of it: the queue thread when the call is over, the pump
+ * when it has taken the CLOSE. Its place in the table, and with it its share of
+ * publisher.gateways_max, is free again only then: a stream that was cut off and whose peer still
+ * does not read counts. */
 #ifndef MR_PUBLISHER_SINKS_GRPC_STREAM_H
 #define MR_PUBLISHER_SINKS_GRPC_STREAM_H
 #include "publisher/sink.h"
@@ -15,8 +16,8 @@
 
 struct mr_grpc_stream;
 
-/* A request on its way to the pump. Those that carry a message are on the heap; OPEN and CLOSE are part
- * of their stream, so that they cannot fail. */
+/* A request on its way to the pump. Those that carry a message are on the heap; OPEN and CLOSE are
+ * part of their stream, so that they cannot fail. */
 struct mr_grpc_request {
     struct mr_request request;
     struct mr_grpc_stream *stream;
@@ -45,7 +46,8 @@ struct mr_grpc_stream_limits {
 struct mr_grpc_streams {
     struct mr_grpc_stream_limits limits;
     struct mr_grpc_inbox inbox;
-    pthread_mutex_t lock; /* of what follows; the locks of a stream and of the inbox may be taken inside */
+    pthread_mutex_t
+        lock; /* of what follows; the locks of a stream and of the inbox may be taken inside */
     bool stopping;
     uint64_t serial;                /* of the last stream */
     struct mr_grpc_stream **places; /* limits.streams_max; NULL: free */
@@ -68,14 +70,14 @@ void mr_grpc_stream_begin(struct mr_grpc_call call, void *context);
 uint32_t mr_grpc_stream_place(mr_gateway_id id);
 mr_gateway_id mr_grpc_stream_id(const struct mr_grpc_stream *stream);
 
-/* Take the next request, or NULL; it is the caller's until mr_grpc_request_drop. With an OPEN comes a
- * reference to its stream, which the CLOSE ends: drop lets go of it. */
+/* Take the next request, or NULL; it is the caller's until mr_grpc_request_drop. With an OPEN comes
+ * a reference to its stream, which the CLOSE ends: drop lets go of it. */
 struct mr_grpc_request *mr_grpc_inbox_take(struct mr_grpc_inbox *inbox);
 void mr_grpc_request_drop(struct mr_grpc_request *request);
 
-/* Queue one message, head and body as its two parts; takes both slices, whatever comes back. answer: it
- * is no delivery and does not count against the limits. MR_CLOSED: the stream is over, or has just been
- * cut off because its queue is over a limit; cut tells which. */
+/* Queue one message, head and body as its two parts; takes both slices, whatever comes back.
+ * answer: it is no delivery and does not count against the limits. MR_CLOSED: the stream is over,
+ * or has just been cut off because its queue is over a limit; cut tells which. */
 enum mr_rc mr_grpc_stream_queue(struct mr_grpc_stream *stream, grpc_slice head, grpc_slice body,
                                 bool answer, bool *cut);
 /* Have written what has been queued. */

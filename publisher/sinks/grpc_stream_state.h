@@ -1,13 +1,14 @@
-/* publisher/sinks/grpc_stream_state.h: a stream from inside, for the two files that are its two sides:
- * grpc_stream.c (queue thread) and grpc_gateway.c (pump). */
+/* publisher/sinks/grpc_stream_state.h: a stream from inside, for the two files that are its two
+ * sides: grpc_stream.c (queue thread) and grpc_gateway.c (pump). */
 #ifndef MR_PUBLISHER_SINKS_GRPC_STREAM_STATE_H
 #define MR_PUBLISHER_SINKS_GRPC_STREAM_STATE_H
 #include "publisher/sinks/grpc_stream.h"
 
 enum {
-    MR_GRPC_CHUNK = 64,             /* messages taken from the out queue under one lock */
-    MR_GRPC_UNPOLLED_MAX = 64,      /* requests of one stream that wait for the pump; then it is not read */
-    MR_GRPC_ANSWERS_MAX = 1024,     /* answers that wait for one gateway; then it is not read */
+    MR_GRPC_CHUNK = 64, /* messages taken from the out queue under one lock */
+    MR_GRPC_UNPOLLED_MAX =
+        64, /* requests of one stream that wait for the pump; then it is not read */
+    MR_GRPC_ANSWERS_MAX = 1024, /* answers that wait for one gateway; then it is not read */
 };
 
 /* Towards the gateway. Goes only forward. */
@@ -67,15 +68,16 @@ static inline void mr_out_fini(struct mr_out *out)
     grpc_slice_unref(out->head);
     grpc_slice_unref(out->body);
 }
-/* Lock held. Move to a later state. Returns whether CLOSE is to be put into the inbox now (by the caller,
- * without the lock). */
-bool mr_grpc_stream_advance(struct mr_grpc_stream *s, enum mr_out_state state, grpc_status_code status,
-                            const char *text);
-/* The next message to write, from the chunk or the queue, and whether none follows it now. From here on
- * the caller writes it, with the lock released. False: there is none. Lock held, nothing under way. */
+/* Lock held. Move to a later state. Returns whether CLOSE is to be put into the inbox now (by the
+ * caller, without the lock). */
+bool mr_grpc_stream_advance(struct mr_grpc_stream *s, enum mr_out_state state,
+                            grpc_status_code status, const char *text);
+/* The next message to write, from the chunk or the queue, and whether none follows it now. From
+ * here on the caller writes it, with the lock released. False: there is none. Lock held, nothing
+ * under way. */
 bool mr_grpc_stream_take(struct mr_grpc_stream *s, struct mr_out *out, bool *last);
 void mr_grpc_stream_write(struct mr_grpc_stream *s, struct mr_out *out, bool last);
-/* Give a new stream its place and its id, and announce it: from here on the pump knows it. A status other
- * than OK: it cannot be. */
+/* Give a new stream its place and its id, and announce it: from here on the pump knows it. A status
+ * other than OK: it cannot be. */
 grpc_status_code mr_grpc_stream_admit(struct mr_grpc_streams *streams, struct mr_grpc_stream *s);
 #endif

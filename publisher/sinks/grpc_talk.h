@@ -1,5 +1,5 @@
-/* publisher/sinks/grpc_talk.h: calls in which the client asks and the server answers, once (unary) or
- * again and again (both sides streaming): the health check and server reflection. */
+/* publisher/sinks/grpc_talk.h: calls in which the client asks and the server answers, once (unary)
+ * or again and again (both sides streaming): the health check and server reflection. */
 #ifndef MR_PUBLISHER_SINKS_GRPC_TALK_H
 #define MR_PUBLISHER_SINKS_GRPC_TALK_H
 #include "publisher/sinks/grpc_server.h"

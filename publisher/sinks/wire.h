@@ -1,5 +1,5 @@
-/* publisher/sinks/wire.h: the messages of syntrix.streamer.v1 as the gRPC sink reads and writes them,
- * without gRPC: bytes of a GatewayMessage to a request, events and answers to bytes of a
+/* publisher/sinks/wire.h: the messages of syntrix.streamer.v1 as the gRPC sink reads and writes
+ * them, without gRPC: bytes of a GatewayMessage to a request, events and answers to bytes of a
  * StreamerMessage. By hand and not by generated code, because an event is encoded once for all
  * gateways, and because a string must keep its length whatever bytes it has. */
 #ifndef MR_PUBLISHER_SINKS_WIRE_H
@@ -18,17 +18,16 @@ struct mr_wire_arena {
 };
 void mr_wire_arena_fini(struct mr_wire_arena *arena);
 
-/* Decode one GatewayMessage. out's strings point into message and arena; gateway is left to the caller.
- * MR_OK: out is set; a SUBSCRIBE that is readable but not acceptable has its problem set.
- * MR_CORRUPT: no such message: not protobuf, no UTF-8, no payload, a field of another type; err says
- * which field and what was expected. The stream cannot go on.
- * MR_FATAL: out of memory. */
+/* Decode one GatewayMessage. out's strings point into message and arena; gateway is left to the
+ * caller. MR_OK: out is set; a SUBSCRIBE that is readable but not acceptable has its problem set.
+ * MR_CORRUPT: no such message: not protobuf, no UTF-8, no payload, a field of another type; err
+ * says which field and what was expected. The stream cannot go on. MR_FATAL: out of memory. */
 MR_MUST_USE enum mr_rc mr_wire_decode(struct mr_str message, const struct mr_wire_limits *limits,
                                       struct mr_wire_arena *arena, struct mr_request *out,
                                       struct mr_err *err);
 
-/* The event part of a delivery: EventDelivery.event, tag and length included, so that it is the same
- * bytes for everyone. size fills len. */
+/* The event part of a delivery: EventDelivery.event, tag and length included, so that it is the
+ * same bytes for everyone. size fills len. */
 struct mr_wire_event {
     const struct mr_event *event;
     struct mr_str event_id, document_json;

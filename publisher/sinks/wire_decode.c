@@ -120,7 +120,8 @@ static enum mr_rc check_len(struct decoder *d, struct mr_str text, size_t max, c
 {
     if (text.len <= max)
         return MR_OK;
-    return mr_reject(d->err, MR_USAGE, "%s: expected at most %zu bytes, got %zu", where, max, text.len);
+    return mr_reject(d->err, MR_USAGE, "%s: expected at most %zu bytes, got %zu", where, max,
+                     text.len);
 }
 
 /* How many fields of this number a message has; what breaks it is found when it is read. */
@@ -142,8 +143,8 @@ static enum mr_rc get_list(struct decoder *d, struct mr_str bytes, const char *w
 {
     uint32_t count = count_fields(bytes, MR_FIELD_LIST_VALUES);
     if (count > MR_WIRE_LIST_MAX)
-        return mr_reject(d->err, MR_USAGE, "%s.list_value: expected at most %d values, got %u", where,
-                         MR_WIRE_LIST_MAX, count);
+        return mr_reject(d->err, MR_USAGE, "%s.list_value: expected at most %d values, got %u",
+                         where, MR_WIRE_LIST_MAX, count);
     struct mr_const *items = allocate(d, count * sizeof *items);
     if (!items)
         return MR_FATAL;
@@ -218,10 +219,11 @@ static enum mr_rc get_value(struct decoder *d, struct mr_str bytes, const char *
     enum mr_rc rc = finish(d, &reader, where);
     if (rc != MR_OK || out->kind != 0)
         return rc;
-    return mr_reject(d->err, MR_USAGE,
-                     "%s: expected string_value, int_value, double_value, bool_value or list_value, "
-                     "got none",
-                     where);
+    return mr_reject(
+        d->err, MR_USAGE,
+        "%s: expected string_value, int_value, double_value, bool_value or list_value, "
+        "got none",
+        where);
 }
 
 static enum mr_rc get_filter_value(struct decoder *d, const struct mr_pb_field *field,
@@ -243,9 +245,10 @@ static enum mr_rc check_filter(struct decoder *d, uint32_t index, struct mr_str 
     if (rc != MR_OK)
         return rc;
     if (!mr_predicate_op_parse(op, &out->op))
-        return mr_reject(d->err, MR_USAGE,
-                         "filters[%u].op: expected ==, !=, >, >=, <, <=, in or contains, got \"%.*s\"",
-                         index, (int)(op.len < 32 ? op.len : 32), op.data ? op.data : "");
+        return mr_reject(
+            d->err, MR_USAGE,
+            "filters[%u].op: expected ==, !=, >, >=, <, <=, in or contains, got \"%.*s\"", index,
+            (int)(op.len < 32 ? op.len : 32), op.data ? op.data : "");
     if (!has_value)
         return mr_reject(d->err, MR_USAGE, "filters[%u].value: expected a value, got none", index);
     return MR_OK;
@@ -310,7 +313,8 @@ static enum mr_rc get_filters(struct decoder *d, struct mr_str bytes, struct mr_
     return MR_OK; /* the texts' pass has seen all of it */
 }
 
-/* First pass: texts, so that a refusal can name its subscription whatever the order of the fields. */
+/* First pass: texts, so that a refusal can name its subscription whatever the order of the fields.
+ */
 static enum mr_rc get_texts(struct decoder *d, struct mr_str bytes, struct mr_request *out)
 {
     struct mr_pb_reader reader = mr_pb_read(bytes);
@@ -333,7 +337,8 @@ static enum mr_rc get_texts(struct decoder *d, struct mr_str bytes, struct mr_re
 
 static enum mr_rc check_texts(struct decoder *d, const struct mr_request *request)
 {
-    enum mr_rc rc = check_len(d, request->subscription_id, d->limits->value_bytes_max, "subscription_id");
+    enum mr_rc rc =
+        check_len(d, request->subscription_id, d->limits->value_bytes_max, "subscription_id");
     if (rc == MR_OK)
         rc = check_len(d, request->collection, MR_EVENT_NAME_MAX, "collection");
     if (rc == MR_OK)
@@ -378,8 +383,9 @@ static enum mr_rc get_unsubscribe(struct decoder *d, struct mr_str bytes, struct
     }
     enum mr_rc rc = finish(d, &reader, "unsubscribe");
     if (rc == MR_OK && out->subscription_id.len == 0)
-        return mr_reject(d->err, MR_CORRUPT,
-                         "unsubscribe.subscription_id: expected the id of a subscription, got \"\"");
+        return mr_reject(
+            d->err, MR_CORRUPT,
+            "unsubscribe.subscription_id: expected the id of a subscription, got \"\"");
     return rc;
 }
 
@@ -411,7 +417,8 @@ enum mr_rc mr_wire_decode(struct mr_str message, const struct mr_wire_limits *li
     struct mr_pb_field field, payload = {0};
     *out = (struct mr_request){0};
     while (mr_pb_next(&reader, &field)) {
-        if (field.number >= MR_FIELD_GATEWAY_SUBSCRIBE && field.number <= MR_FIELD_GATEWAY_HEARTBEAT)
+        if (field.number >= MR_FIELD_GATEWAY_SUBSCRIBE &&
+            field.number <= MR_FIELD_GATEWAY_HEARTBEAT)
             payload = field; /* of a oneof, the last one counts */
     }
     enum mr_rc rc = finish(&d, &reader, "GatewayMessage");

@@ -149,8 +149,7 @@ static uint64_t due(const struct generator *g, uint64_t now_ns)
 static uint64_t due_at(const struct generator *g, uint64_t owed)
 {
     uint64_t rate = g->source.config->generator_rate;
-    return g->start_ns + owed / rate * MR_NS_PER_S +
-           (owed % rate * MR_NS_PER_S + rate - 1) / rate;
+    return g->start_ns + owed / rate * MR_NS_PER_S + (owed % rate * MR_NS_PER_S + rate - 1) / rate;
 }
 
 static uint64_t room_until(struct generator *g, uint64_t now_ns)

@@ -20,8 +20,8 @@
 #define TURN_NS            (UINT64_C(1) * MR_NS_PER_MS)
 /* The server sends each row by itself. While rows keep coming they are read this often: else every
  * one of them would wake every process behind us, and on few cores take the server's own time. */
-#define PACE_NS            (200 * MR_NS_PER_US)
-#define RESOLVE_NS         (UINT64_C(5) * MR_NS_PER_MS)
+#define PACE_NS    (200 * MR_NS_PER_US)
+#define RESOLVE_NS (UINT64_C(5) * MR_NS_PER_MS)
 enum { MESSAGES_PER_CLOCK = 32, STUCK_ATTEMPTS = 2, JITTER_STEPS = 1000 };
 
 enum pull_state {
@@ -57,8 +57,8 @@ struct pg_source {
     uint64_t feedback_every_ns;
     uint64_t silence_ns_max;
     uint64_t polled_ns;
-    uint64_t taken_ns; /* when something was read last */
-    uint64_t paced_ns; /* nothing is read before */
+    uint64_t taken_ns;    /* when something was read last */
+    uint64_t paced_ns;    /* nothing is read before */
     uint64_t received_ns; /* when the server was last heard, or could not be for a full intake */
     uint64_t durable_lsn; /* confirmed by the puller */
     uint64_t idle_lsn;    /* confirmed by it on an idle stream, to be acknowledged a call later */

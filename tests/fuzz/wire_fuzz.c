@@ -1,5 +1,5 @@
-/* Any bytes from a gateway: reading them must stay inside them, and what is taken for a request must
- * keep every limit; the same bytes as a message to the client. */
+/* Any bytes from a gateway: reading them must stay inside them, and what is taken for a request
+ * must keep every limit; the same bytes as a message to the client. */
 #include <stdint.h>
 #include <stdlib.h>
 

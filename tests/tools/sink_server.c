@@ -1,6 +1,6 @@
-/* The gRPC sink with a pump of a few lines, for tests from outside: accepts every subscription whose
- * collection is not "refused", and delivers what it is told on standard input:
- *   emit COLLECTION COUNT [BYTES]   COUNT events to every subscription of that collection, each document
+/* The gRPC sink with a pump of a few lines, for tests from outside: accepts every subscription
+ * whose collection is not "refused", and delivers what it is told on standard input: emit
+ * COLLECTION COUNT [BYTES]   COUNT events to every subscription of that collection, each document
  *                                   with BYTES of padding; numbers rise over the whole run
  *   serving 0|1                     health state
  *   quit                            close within 2 s
@@ -106,8 +106,8 @@ static void handle(struct pump *p, const struct mr_request *request)
     }
 }
 
-static void build_event(struct pump *p, const char *collection, size_t padding, struct mr_event *event,
-                        struct mr_bson_writer *w)
+static void build_event(struct pump *p, const char *collection, size_t padding,
+                        struct mr_event *event, struct mr_bson_writer *w)
 {
     static char spaces[PADDING_MAX];
     char id[32];
@@ -142,7 +142,8 @@ static void deliver(struct pump *p, const char *collection, struct mr_parcel *pa
         uint32_t count = 0;
         for (uint32_t j = i; j < p->count; j++) {
             struct subscription *s = &p->subscriptions[j];
-            if (!gateway || done[j] || s->gateway != gateway || strcmp(s->collection, collection) != 0)
+            if (!gateway || done[j] || s->gateway != gateway ||
+                strcmp(s->collection, collection) != 0)
                 continue;
             done[j] = true;
             ids[count++] = mr_str_from(s->id);

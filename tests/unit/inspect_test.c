@@ -173,9 +173,10 @@ static void values_carry_process_and_shard_and_base_units(void **state)
     mr_count(&f->board.shm->cells[mr_cell_matcher(1, 0)], MR_COUNTER_MATCH_EVENTS, 5);
     mr_gauge(&f->board.shm->cells[MR_CELL_PULLER], MR_COUNTER_SOURCE_EVENT_TIME, 1500000);
     char *text = prometheus_of(f);
-    assert_non_null(strstr(text, "millrace_match_events_total{process=\"matcher\",shard=\"0\"} 5\n"));
     assert_non_null(
-        strstr(text, "millrace_source_last_event_timestamp_seconds{process=\"puller\"} 1.500000\n"));
+        strstr(text, "millrace_match_events_total{process=\"matcher\",shard=\"0\"} 5\n"));
+    assert_non_null(strstr(
+        text, "millrace_source_last_event_timestamp_seconds{process=\"puller\"} 1.500000\n"));
     assert_non_null(strstr(text, "millrace_process_up{process=\"puller\"} 1\n"));
     assert_non_null(strstr(text, "millrace_ring_capacity_bytes{ring=\"e0\"} 65536\n"));
     free(text);
@@ -185,9 +186,10 @@ static void histogram_buckets_are_cumulative_and_end_in_the_count(void **state)
 {
     struct fixture *f = *state;
     live_in(f, MR_CELL_PULLER, MR_PROCESS_PULLER);
-    struct mr_histogram_shm *h = &f->board.shm->cells[MR_CELL_PULLER].histograms[MR_HISTOGRAM_SOURCE_TO_RING];
-    mr_histogram_add(h, 500);           /* under 1.024 us */
-    mr_histogram_add(h, 1500);          /* under 2.048 us */
+    struct mr_histogram_shm *h =
+        &f->board.shm->cells[MR_CELL_PULLER].histograms[MR_HISTOGRAM_SOURCE_TO_RING];
+    mr_histogram_add(h, 500);  /* under 1.024 us */
+    mr_histogram_add(h, 1500); /* under 2.048 us */
     mr_histogram_add(h, UINT64_C(1) << 39);
     char *text = prometheus_of(f);
     const char *name = "millrace_source_to_ring_seconds_bucket{process=\"puller\",le=";
@@ -207,14 +209,16 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_pid_and_its_beat_decide_how_alive_it_looks),
         cmocka_unit_test(an_instance_that_is_not_there_is_said_so),
-        cmocka_unit_test_setup_teardown(ring_numbers_count_what_is_published_and_not_yet_freed, setup,
+        cmocka_unit_test_setup_teardown(ring_numbers_count_what_is_published_and_not_yet_freed,
+                                        setup, teardown),
+        cmocka_unit_test_setup_teardown(a_ring_that_is_gone_is_named_and_not_fatal, setup,
                                         teardown),
-        cmocka_unit_test_setup_teardown(a_ring_that_is_gone_is_named_and_not_fatal, setup, teardown),
         cmocka_unit_test_setup_teardown(every_row_of_the_table_is_exposed_with_help_and_type, setup,
                                         teardown),
-        cmocka_unit_test_setup_teardown(values_carry_process_and_shard_and_base_units, setup, teardown),
-        cmocka_unit_test_setup_teardown(histogram_buckets_are_cumulative_and_end_in_the_count, setup,
+        cmocka_unit_test_setup_teardown(values_carry_process_and_shard_and_base_units, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(histogram_buckets_are_cumulative_and_end_in_the_count,
+                                        setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,7 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Write it to the file KIND-INDEX in the directory that MILLRACE_TEST_KEEP names, if there is one. */
+/* Write it to the file KIND-INDEX in the directory that MILLRACE_TEST_KEEP names, if there is one.
+ */
 static inline void keep_case(const char *kind, size_t index, const char *bytes, size_t len)
 {
     char path[512];

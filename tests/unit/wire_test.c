@@ -156,11 +156,14 @@ static void broken_messages_are_refused_with_the_field_and_the_expectation(void 
         {BYTES("\x0a\x05\x0a\x03\xed\xa0\x80"), "subscribe.subscription_id: expected UTF-8"},
         {BYTES("\x0a\x04\x22\x02\xc0\x80"), "subscribe.database: expected UTF-8"},
         {BYTES("\x0a\x02\x10\x01"), "subscribe.collection: expected a string or message"},
-        {BYTES("\x0a\x02\x1a\x05"), "subscribe: expected a protobuf message, but a field is longer"},
+        {BYTES("\x0a\x02\x1a\x05"),
+         "subscribe: expected a protobuf message, but a field is longer"},
         {BYTES("\x0a\x04\x1a\x02\x0a\x05"), "filters[0]: expected a protobuf message"},
         {BYTES("\x0a\x05\x1a\x03\x0a\x01\xfe"), "filters[0].field: expected UTF-8"},
-        {BYTES("\x0a\x06\x1a\x04\x1a\x02\x10\x80"), "filters[0].value: expected a protobuf message"},
-        {BYTES("\x0a\x06\x1a\x04\x1a\x02\x18\x00"), "filters[0].value: expected a fixed-width number"},
+        {BYTES("\x0a\x06\x1a\x04\x1a\x02\x10\x80"),
+         "filters[0].value: expected a protobuf message"},
+        {BYTES("\x0a\x06\x1a\x04\x1a\x02\x18\x00"),
+         "filters[0].value: expected a fixed-width number"},
         {BYTES("\x12\x00"), "unsubscribe.subscription_id: expected the id"},
         {BYTES("\x1a\x03\x12\x01x"), "heartbeat.timestamp: expected a number"},
     };
@@ -171,8 +174,8 @@ static void broken_messages_are_refused_with_the_field_and_the_expectation(void 
         struct mr_str bytes = {rows[i].bytes, rows[i].len};
         enum mr_rc rc = mr_wire_decode(bytes, &limits, &arena, &r, &err);
         if (rc != MR_CORRUPT || !strstr(err.text, rows[i].text))
-            fail_msg("row %zu: got %s \"%s\", expected MR_CORRUPT \"%s\"", i, mr_rc_name(rc), err.text,
-                     rows[i].text);
+            fail_msg("row %zu: got %s \"%s\", expected MR_CORRUPT \"%s\"", i, mr_rc_name(rc),
+                     err.text, rows[i].text);
         mr_wire_arena_fini(&arena);
     }
 }
@@ -280,11 +283,10 @@ static void text_keeps_its_zero_bytes_and_the_last_of_a_oneof_counts(void **stat
     (void)state;
     struct mr_wire_arena arena = {0};
     struct mr_request r;
-    assert_int_equal(
-        mr_wire_decode((struct mr_str){BYTES("\x0a\x05\x12\x03"
-                                             "a\0b")},
-                       &limits, &arena, &r, NULL),
-        MR_OK);
+    assert_int_equal(mr_wire_decode((struct mr_str){BYTES("\x0a\x05\x12\x03"
+                                                          "a\0b")},
+                                    &limits, &arena, &r, NULL),
+                     MR_OK);
     assert_int_equal(r.collection.len, 3);
     assert_memory_equal(r.collection.data, "a\0b", 3);
     assert_int_equal(mr_wire_decode((struct mr_str){BYTES("\x0a\x00\x1a\x02\x10\x05")}, &limits,
@@ -314,9 +316,8 @@ static void delivery_unpacks_to_what_was_encoded(void **state)
     event.head.flags = MR_EVENT_KEY_ONLY;
     event.head.ingest_time_us = 1700000000123456;
     event.head.source_time_us = -1;
-    struct mr_wire_event e = {.event = &event,
-                              .event_id = MR_STR("1-2-3"),
-                              .document_json = MR_STR("{\"id\":7}")};
+    struct mr_wire_event e = {
+        .event = &event, .event_id = MR_STR("1-2-3"), .document_json = MR_STR("{\"id\":7}")};
     struct mr_wire_head h = {.subscription_ids = ids, .count = 3, .progress = MR_STR("marker")};
     h.event_size = mr_wire_event_size(&e);
     size_t head_size = mr_wire_head_size(&h);
@@ -398,7 +399,8 @@ static void answers_unpack_to_what_was_encoded(void **state)
     end = mr_wire_put_ack(bytes, INT64_MIN, MR_STR("p"));
     assert_int_equal(end - bytes, mr_wire_ack_size(INT64_MIN, MR_STR("p")));
     m = unpack(bytes, end);
-    assert_int_equal(m->payload_case, SYNTRIX__STREAMER__V1__STREAMER_MESSAGE__PAYLOAD_HEARTBEAT_ACK);
+    assert_int_equal(m->payload_case,
+                     SYNTRIX__STREAMER__V1__STREAMER_MESSAGE__PAYLOAD_HEARTBEAT_ACK);
     assert_true(m->heartbeat_ack->timestamp == INT64_MIN);
     assert_string_equal(m->heartbeat_ack->progress, "p");
     syntrix__streamer__v1__streamer_message__free_unpacked(m, NULL);

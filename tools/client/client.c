@@ -10,9 +10,15 @@
 
 #include "tools/client/encode.h"
 
-/* Pings as the publisher expects them at most; a publisher that does not answer is gone after 20 s. */
-enum { KEEPALIVE_TIME_MS = 10000, KEEPALIVE_TIMEOUT_MS = 10000, RECONNECT_MS = 100, WORK_MAX = 128,
-       READ_CHUNK_BYTES = 64 * 1024 };
+/* Pings as the publisher expects them at most; a publisher that does not answer is gone after 20 s.
+ */
+enum {
+    KEEPALIVE_TIME_MS = 10000,
+    KEEPALIVE_TIMEOUT_MS = 10000,
+    RECONNECT_MS = 100,
+    WORK_MAX = 128,
+    READ_CHUNK_BYTES = 64 * 1024
+};
 
 enum tag { TAG_READ = 1, TAG_WRITE, TAG_STATUS, TAG_METADATA };
 
@@ -95,7 +101,8 @@ static void add_slice(struct mr_client *c, grpc_slice slice)
     add(c, message);
 }
 
-void mr_client_subscribe(struct mr_client *client, const struct mr_client_subscription *subscription)
+void mr_client_subscribe(struct mr_client *client,
+                         const struct mr_client_subscription *subscription)
 {
     grpc_slice slice = grpc_slice_malloc(mr_client_subscribe_size(subscription));
     mr_client_put_subscribe(GRPC_SLICE_START_PTR(slice), subscription);
@@ -144,7 +151,8 @@ static void connect_channel(struct mr_client *c)
         int_arg(GRPC_ARG_ENABLE_RETRIES, 0),
         int_arg(GRPC_ARG_ENABLE_CHANNELZ, 0),
         int_arg(GRPC_ARG_ENABLE_HTTP_PROXY, 0),
-        int_arg(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1), /* a connection of its own for each client */
+        int_arg(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL,
+                1), /* a connection of its own for each client */
     };
     grpc_channel_args all = {sizeof args / sizeof args[0], args};
     grpc_channel_credentials *credentials = grpc_insecure_credentials_create();
@@ -154,7 +162,8 @@ static void connect_channel(struct mr_client *c)
 
 static void begin_call(struct mr_client *c)
 {
-    grpc_slice method = grpc_slice_from_static_string("/syntrix.streamer.v1.StreamerService/Stream");
+    grpc_slice method =
+        grpc_slice_from_static_string("/syntrix.streamer.v1.StreamerService/Stream");
     c->call = grpc_channel_create_call(c->channel, NULL, GRPC_PROPAGATE_DEFAULTS, c->queue, method,
                                        NULL, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
     grpc_op status = {.op = GRPC_OP_RECV_STATUS_ON_CLIENT};
@@ -162,7 +171,8 @@ static void begin_call(struct mr_client *c)
     status.data.recv_status_on_client.status = &c->status;
     status.data.recv_status_on_client.status_details = &c->status_text;
     start(c, &status, 1, TAG_STATUS);
-    grpc_op metadata[] = {{.op = GRPC_OP_SEND_INITIAL_METADATA}, {.op = GRPC_OP_RECV_INITIAL_METADATA}};
+    grpc_op metadata[] = {{.op = GRPC_OP_SEND_INITIAL_METADATA},
+                          {.op = GRPC_OP_RECV_INITIAL_METADATA}};
     metadata[1].data.recv_initial_metadata.recv_initial_metadata = &c->initial;
     start(c, metadata, 2, TAG_METADATA);
     read_next(c);
@@ -172,7 +182,8 @@ enum mr_rc mr_client_open(struct mr_client **out, const char *target,
                           const struct mr_client_handlers *handlers, struct mr_err *err)
 {
     if (strlen(target) >= sizeof((struct mr_client *)0)->target)
-        return mr_reject(err, MR_USAGE, "server: expected host:port, got %zu bytes", strlen(target));
+        return mr_reject(err, MR_USAGE, "server: expected host:port, got %zu bytes",
+                         strlen(target));
     struct mr_client *c = calloc(1, sizeof *c);
     if (!c)
         return mr_reject(err, MR_FATAL, "connect to %s: out of memory", target);
@@ -243,9 +254,23 @@ static enum mr_rc completed(struct mr_client *c, enum tag tag, bool ok, struct m
 static const char *status_name(grpc_status_code status)
 {
     static const char *const names[] = {
-        "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND",
-        "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED",
-        "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
+        "OK",
+        "CANCELLED",
+        "UNKNOWN",
+        "INVALID_ARGUMENT",
+        "DEADLINE_EXCEEDED",
+        "NOT_FOUND",
+        "ALREADY_EXISTS",
+        "PERMISSION_DENIED",
+        "RESOURCE_EXHAUSTED",
+        "FAILED_PRECONDITION",
+        "ABORTED",
+        "OUT_OF_RANGE",
+        "UNIMPLEMENTED",
+        "INTERNAL",
+        "UNAVAILABLE",
+        "DATA_LOSS",
+        "UNAUTHENTICATED",
     };
     return (size_t)status < sizeof names / sizeof names[0] ? names[status] : "unknown status";
 }
@@ -298,8 +323,8 @@ void mr_client_close(struct mr_client **client)
     if (!c->ended)
         grpc_call_cancel(c->call, NULL);
     while (c->pending > 0) {
-        grpc_event event = grpc_completion_queue_next(c->queue, gpr_inf_future(GPR_CLOCK_MONOTONIC),
-                                                      NULL);
+        grpc_event event =
+            grpc_completion_queue_next(c->queue, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
         MR_ASSERT(event.type == GRPC_OP_COMPLETE);
         c->pending--;
     }

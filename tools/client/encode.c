@@ -136,8 +136,9 @@ uint8_t *mr_client_put_unsubscribe(uint8_t *at, struct mr_str subscription_id)
 
 size_t mr_client_heartbeat_size(int64_t timestamp_ms)
 {
-    return mr_pb_bytes_size(MR_FIELD_GATEWAY_HEARTBEAT,
-                            mr_pb_number_size(MR_FIELD_HEARTBEAT_TIMESTAMP, (uint64_t)timestamp_ms));
+    return mr_pb_bytes_size(
+        MR_FIELD_GATEWAY_HEARTBEAT,
+        mr_pb_number_size(MR_FIELD_HEARTBEAT_TIMESTAMP, (uint64_t)timestamp_ms));
 }
 
 uint8_t *mr_client_put_heartbeat(uint8_t *at, int64_t timestamp_ms)
@@ -279,6 +280,7 @@ enum mr_rc mr_client_dispatch(struct mr_str message, const struct mr_client_hand
     }
     if (ok && !reader.problem)
         return MR_OK;
-    return mr_reject(err, MR_CORRUPT, "message from the publisher: expected a StreamerMessage, but %s",
+    return mr_reject(err, MR_CORRUPT,
+                     "message from the publisher: expected a StreamerMessage, but %s",
                      reader.problem ? reader.problem : "one of its fields is broken");
 }

@@ -11,8 +11,8 @@ uint8_t *mr_client_put_unsubscribe(uint8_t *at, struct mr_str subscription_id);
 size_t mr_client_heartbeat_size(int64_t timestamp_ms);
 uint8_t *mr_client_put_heartbeat(uint8_t *at, int64_t timestamp_ms);
 
-/* Take one StreamerMessage apart and hand it to its handler. ids: room for subscription ids that grows
- * (malloc) and is kept between calls. MR_CORRUPT: not such a message. */
+/* Take one StreamerMessage apart and hand it to its handler. ids: room for subscription ids that
+ * grows (malloc) and is kept between calls. MR_CORRUPT: not such a message. */
 struct mr_client_ids {
     struct mr_str *items;
     uint32_t capacity;

@@ -72,8 +72,8 @@ static void trim_end(char *begin)
         begin[--len] = '\0';
 }
 
-/* One value, up to a character of stop or the end. Returns the place of that character, which may be
- * overwritten and is told in *stopped; NULL: a quote that is not closed, or text behind one. */
+/* One value, up to a character of stop or the end. Returns the place of that character, which may
+ * be overwritten and is told in *stopped; NULL: a quote that is not closed, or text behind one. */
 static char *take_value(char *at, const char *stop, char *stopped, struct mr_const *out)
 {
     at = skip_blanks(at);
@@ -99,24 +99,27 @@ static enum mr_rc take_list(struct mr_client_filter *f, char *at, struct mr_err 
     char stopped = ',';
     while (stopped == ',') {
         if (count == MR_CLIENT_FILTER_LIST_MAX)
-            return mr_reject(err, MR_USAGE, "filter \"%.*s\": expected at most %d values in the list",
-                             (int)f->predicate.path.len, f->predicate.path.data,
-                             MR_CLIENT_FILTER_LIST_MAX);
+            return mr_reject(
+                err, MR_USAGE, "filter \"%.*s\": expected at most %d values in the list",
+                (int)f->predicate.path.len, f->predicate.path.data, MR_CLIENT_FILTER_LIST_MAX);
         at = take_value(at, ",]", &stopped, &f->items[count++]);
         if (!at || stopped == '\0')
-            return mr_reject(err, MR_USAGE, "filter \"%.*s\": expected a list such as [1, 2] to end in ]",
+            return mr_reject(err, MR_USAGE,
+                             "filter \"%.*s\": expected a list such as [1, 2] to end in ]",
                              (int)f->predicate.path.len, f->predicate.path.data);
         at++;
     }
     if (*skip_blanks(at))
-        return mr_reject(err, MR_USAGE, "filter: expected nothing behind the list, got \"%.40s\"", at);
+        return mr_reject(err, MR_USAGE, "filter: expected nothing behind the list, got \"%.40s\"",
+                         at);
     f->predicate.value = (struct mr_const){.kind = MR_CONST_LIST};
     f->predicate.value.list.items = f->items;
     f->predicate.value.list.count = count;
     return MR_OK;
 }
 
-enum mr_rc mr_client_filter_parse(struct mr_client_filter *out, const char *text, struct mr_err *err)
+enum mr_rc mr_client_filter_parse(struct mr_client_filter *out, const char *text,
+                                  struct mr_err *err)
 {
     struct mr_str op;
     char stopped;
@@ -127,11 +130,13 @@ enum mr_rc mr_client_filter_parse(struct mr_client_filter *out, const char *text
     at = skip_blanks(take_word(at, &op));
     if (op.len == 0 || !*at)
         return mr_reject(err, MR_USAGE,
-                         "filter \"%.100s\": expected PATH OP VALUE, such as \"author.id == 7\"", text);
+                         "filter \"%.100s\": expected PATH OP VALUE, such as \"author.id == 7\"",
+                         text);
     if (!mr_predicate_op_parse(op, &out->predicate.op))
-        return mr_reject(err, MR_USAGE,
-                         "filter \"%.100s\": expected ==, !=, >, >=, <, <=, in or contains, got \"%.*s\"",
-                         text, (int)op.len, op.data);
+        return mr_reject(
+            err, MR_USAGE,
+            "filter \"%.100s\": expected ==, !=, >, >=, <, <=, in or contains, got \"%.*s\"", text,
+            (int)op.len, op.data);
     if (*at == '[')
         return take_list(out, at + 1, err);
     if (!take_value(at, "", &stopped, &out->predicate.value))

@@ -13,8 +13,8 @@ struct mr_client_filter {
 };
 
 /* From "PATH OP VALUE". VALUE: true, false, a number (an integer when it has neither point nor
- * exponent), "text" with \" and \\, [VALUE, ...], or else text as it stands: so that a number as text
- * is written "7". MR_USAGE with a text that says what was expected. */
+ * exponent), "text" with \" and \\, [VALUE, ...], or else text as it stands: so that a number as
+ * text is written "7". MR_USAGE with a text that says what was expected. */
 MR_MUST_USE enum mr_rc mr_client_filter_parse(struct mr_client_filter *out, const char *text,
                                               struct mr_err *err);
 #endif
