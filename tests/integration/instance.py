@@ -149,8 +149,8 @@ class Instance:
         """SIGKILL to the supervisor and everyone it started, at once."""
         pids = list(self.pids().values())
         if self.process and self.process.poll() is None:
-            pids.append(self.process.pid)
-        for pid in set(pids):
+            pids.insert(0, self.process.pid)  # first, so that nobody is replaced
+        for pid in dict.fromkeys(pids):
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:

@@ -95,7 +95,7 @@ def test_the_slot_advances_while_only_other_tables_are_written():
 
 
 def test_a_gateway_that_does_not_read_is_cut_off_and_delays_nobody():
-    settings = {"publisher.gateway_queue_messages": "2000", "publisher.gateway_queue_size": "1MiB"}
+    settings = {"publisher.gateway_queue_messages": "100000", "publisher.gateway_queue_size": "8MiB"}
     with Bed(seed=11, settings=settings, per_second=3000, load_options={"body": 2000}) as bed:
         import grpc
         from subscriber import open_stream, stubs

@@ -121,7 +121,8 @@ def test_a_dead_instance_can_still_be_looked_at():
         instance.start()
         wait_for(lambda: instance.counter("matcher", "millrace_match_events_total") > 50, 20, "events")
         instance.kill_all()
-        wait_for(lambda: all(p["seen"] == "stale" for p in instance.status()["processes"]), 5, "death")
+        # "none": its supervisor had seen it die, and died itself before it could start a successor.
+        wait_for(lambda: all(p["seen"] in ("stale", "none") for p in instance.status()["processes"]), 5, "death")
         status = instance.status()
         assert sum(r["records"] for r in status["rings"]) > 0
         assert instance.shmstat("--peek", "5").returncode == 0
