@@ -36,7 +36,7 @@ static const char usage_text[] =
     "usage: millrace-tail --collection NAME [options]\n"
     "Print changes as they are delivered.\n\n"
     "  --server HOST:PORT     the publisher (default 127.0.0.1:9000)\n"
-    "  --collection NAME      collection or table, e.g. public.orders\n"
+    "  --collection NAME      collection or table, e.g. orders, or sales.orders\n"
     "  --database NAME        database (default \"default\")\n"
     "  --filter 'PATH OP VALUE'  only documents where this holds; several must all hold. OP: == != "
     "> >=\n"
