@@ -1,5 +1,5 @@
 /* The gRPC sink: syntrix.streamer.v1.StreamerService with health checks and reflection. This file
- * is what the pump calls; see grpc_server.h for the threads.
+ * is what the pump calls; see rpc/grpc_server.h for the threads.
  *
  * Counters kept here: gateways, cuts, delivery bytes, rejected messages. Deliveries, pairs,
  * subscribes are the pump's. */
@@ -7,9 +7,9 @@
 
 #include "common/log.h"
 #include "proto/json.h"
-#include "publisher/sinks/grpc_health.h"
-#include "publisher/sinks/grpc_reflection.h"
 #include "publisher/sinks/grpc_stream.h"
+#include "rpc/grpc_health.h"
+#include "rpc/grpc_reflection.h"
 
 enum { ROUTE_COUNT = 5 };
 
@@ -94,6 +94,7 @@ static enum mr_rc open_server(struct grpc_sink *g, struct mr_err *err)
     memcpy(g->routes, routes, sizeof routes);
     const struct mr_grpc_server_options options = {
         .listen = g->base.config->publisher_grpc_listen.text,
+        .key = "publisher.grpc_listen",
         .message_bytes_max = (uint32_t)g->base.config->publisher_message_bytes_max,
         .routes = g->routes,
         .route_count = ROUTE_COUNT,
@@ -115,7 +116,7 @@ static enum mr_rc sink_open(struct mr_sink **out, const struct mr_config *config
         .queue_messages = (uint32_t)config->publisher_gateway_queue_messages,
         .queue_bytes = config->publisher_gateway_queue_size,
     };
-    rc = mr_grpc_health_create(&g->health, err);
+    rc = mr_grpc_health_create(&g->health, "syntrix.streamer.v1.StreamerService", err);
     if (rc == MR_OK)
         rc = mr_grpc_streams_init(&g->streams, &limits, &cell->bell, err);
     if (rc != MR_OK) {

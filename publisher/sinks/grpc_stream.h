@@ -11,8 +11,8 @@
 #ifndef MR_PUBLISHER_SINKS_GRPC_STREAM_H
 #define MR_PUBLISHER_SINKS_GRPC_STREAM_H
 #include "publisher/sink.h"
-#include "publisher/sinks/grpc_server.h"
 #include "publisher/sinks/wire.h"
+#include "rpc/grpc_server.h"
 
 struct mr_grpc_stream;
 

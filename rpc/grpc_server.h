@@ -1,14 +1,12 @@
-/* publisher/sinks/grpc_server.h: the gRPC server under the sink: one port, one completion queue,
- * one thread, and the calls that are open.
+/* rpc/grpc_server.h: a gRPC server: one port, one completion queue, one thread, and the calls that
+ * are open. The publisher's sink and the relay are made of it.
  *
  * Threads. The queue thread runs everything that gRPC completes and is the only one that starts
- * operations on calls; the pump only nudges it: it posts an empty batch, which comes out of the
- * completion queue like any other completion. So calls need no lock of their own, and what both
- * threads touch is in few places, each with its lock: the table of streams, inside which are those
- * of one stream and of the inbox (grpc_stream.c), and the watchers of the health service
- * (grpc_health.c). Under a lock nothing is asked of gRPC but nudges, which never wait. */
-#ifndef MR_PUBLISHER_SINKS_GRPC_SERVER_H
-#define MR_PUBLISHER_SINKS_GRPC_SERVER_H
+ * operations on calls; other threads only nudge it: they post an empty batch, which comes out of
+ * the completion queue like any other completion. So calls need no lock of their own. Under a lock
+ * nothing is asked of gRPC but nudges, which never wait. */
+#ifndef MR_RPC_GRPC_SERVER_H
+#define MR_RPC_GRPC_SERVER_H
 #include <grpc/grpc.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -42,6 +40,7 @@ struct mr_grpc_route {
 
 struct mr_grpc_server_options {
     const char *listen; /* "host:port"; port 0: any free one */
+    const char *key;    /* of the configuration that says so, for messages */
     uint32_t message_bytes_max;
     const struct mr_grpc_route *routes; /* must outlive the server */
     uint32_t route_count;

@@ -1,4 +1,4 @@
-#include "publisher/sinks/grpc_reflection.h"
+#include "rpc/grpc_reflection.h"
 
 #include <stdio.h>
 

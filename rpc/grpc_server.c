@@ -1,4 +1,4 @@
-#include "publisher/sinks/grpc_server.h"
+#include "rpc/grpc_server.h"
 
 #include <errno.h>
 #include <grpc/byte_buffer_reader.h>
@@ -15,9 +15,9 @@
 #include "common/clock.h"
 #include "common/log.h"
 
-/* How long streams stay open between a gateway and the publisher is days, so both sides must agree
- * on pings. A peer that does not answer one for a timeout is gone. gRPC's own clients may ping
- * every 10 s and are not told to go away; half of that leaves room for jitter. */
+/* Streams stay open for days, so both sides must agree on pings. A peer that does not answer one
+ * for a timeout is gone. gRPC's own clients may ping every 10 s and are not told to go away; half
+ * of that leaves room for jitter. */
 enum {
     KEEPALIVE_TIME_MS = 30000,
     KEEPALIVE_TIMEOUT_MS = 20000,
@@ -273,7 +273,7 @@ static enum mr_rc listen_on(struct mr_grpc_server *s, struct mr_err *err)
     int port = grpc_server_add_http2_port(s->server, s->options.listen, credentials);
     grpc_server_credentials_release(credentials);
     if (port <= 0)
-        return mr_reject(err, MR_RETRY, "listen on publisher.grpc_listen %s: %s", s->options.listen,
+        return mr_reject(err, MR_RETRY, "listen on %s %s: %s", s->options.key, s->options.listen,
                          why_not_listening(s->options.listen));
     s->port = (uint16_t)port;
     return MR_OK;

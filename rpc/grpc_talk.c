@@ -1,4 +1,4 @@
-#include "publisher/sinks/grpc_talk.h"
+#include "rpc/grpc_talk.h"
 
 #include <stdlib.h>
 

@@ -1,8 +1,8 @@
-/* publisher/sinks/grpc_reflection.h: grpc.reflection.v1 and v1alpha: a client learns services and
+/* rpc/grpc_reflection.h: grpc.reflection.v1 and v1alpha: a client learns services and
  * messages from the server, without proto files. */
-#ifndef MR_PUBLISHER_SINKS_GRPC_REFLECTION_H
-#define MR_PUBLISHER_SINKS_GRPC_REFLECTION_H
-#include "publisher/sinks/grpc_talk.h"
+#ifndef MR_RPC_GRPC_REFLECTION_H
+#define MR_RPC_GRPC_REFLECTION_H
+#include "rpc/grpc_talk.h"
 
 /* A google.protobuf.FileDescriptorSet of all that is served, made by protoc at build time. */
 extern const unsigned char mr_descriptors[];

@@ -1,8 +1,8 @@
-/* publisher/sinks/grpc_talk.h: calls in which the client asks and the server answers, once (unary)
+/* rpc/grpc_talk.h: calls in which the client asks and the server answers, once (unary)
  * or again and again (both sides streaming): the health check and server reflection. */
-#ifndef MR_PUBLISHER_SINKS_GRPC_TALK_H
-#define MR_PUBLISHER_SINKS_GRPC_TALK_H
-#include "publisher/sinks/grpc_server.h"
+#ifndef MR_RPC_GRPC_TALK_H
+#define MR_RPC_GRPC_TALK_H
+#include "rpc/grpc_server.h"
 
 /* What to say to one request. status other than OK ends the call, with text (static storage or the
  * buffer) and without the message; else message is sent and taken over. */

@@ -1,10 +1,10 @@
-#include "publisher/sinks/grpc_health.h"
+#include "rpc/grpc_health.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "proto/protobuf.h"
-#include "publisher/sinks/grpc_talk.h"
+#include "rpc/grpc_talk.h"
 
 /* grpc.health.v1.HealthCheckResponse.ServingStatus */
 enum serving_status { STATUS_UNKNOWN, STATUS_SERVING, STATUS_NOT_SERVING, STATUS_SERVICE_UNKNOWN };
@@ -29,6 +29,7 @@ struct watcher {
 };
 
 struct mr_grpc_health {
+    const char *service;
     struct mr_grpc_talk check;
     pthread_mutex_t lock; /* of all below; the pump changes, the queue thread reads */
     bool serving, stopping;
@@ -49,9 +50,9 @@ static bool parse_service(struct mr_str request, struct mr_str *out, const char 
     return reader.problem == NULL;
 }
 
-static bool is_ours(struct mr_str service)
+static bool is_ours(const struct mr_grpc_health *health, struct mr_str service)
 {
-    return service.len == 0 || mr_str_equal(service, MR_STR("syntrix.streamer.v1.StreamerService"));
+    return service.len == 0 || mr_str_equal(service, mr_str_from(health->service));
 }
 
 static grpc_slice encode_status(enum serving_status status)
@@ -72,7 +73,7 @@ static void answer_check(void *context, struct mr_str request, struct mr_grpc_an
         out->text = out->buffer;
         return;
     }
-    if (!is_ours(service)) {
+    if (!is_ours(health, service)) {
         out->status = GRPC_STATUS_NOT_FOUND;
         snprintf(out->buffer, sizeof out->buffer, "service \"%.*s\" is not served here",
                  (int)(service.len < 128 ? service.len : 128), service.data);
@@ -145,7 +146,7 @@ static void step(struct watcher *w)
         mr_grpc_start(w->call.call, &op, 1, &w->write);
         grpc_byte_buffer_destroy(message);
     } else if (stopping) {
-        end_watch(w, GRPC_STATUS_UNAVAILABLE, "the publisher is stopping");
+        end_watch(w, GRPC_STATUS_UNAVAILABLE, "the server is stopping");
     }
 }
 
@@ -162,7 +163,7 @@ static void watch_read(void *owner, bool ok)
     struct mr_str service;
     const char *problem;
     if (parse_service(mr_grpc_slice_str(&bytes), &service, &problem)) {
-        w->known = is_ours(service);
+        w->known = is_ours(w->health, service);
         step(w);
     } else {
         char text[128];
@@ -278,11 +279,13 @@ void mr_grpc_health_stop(struct mr_grpc_health *health)
     pthread_mutex_unlock(&health->lock);
 }
 
-enum mr_rc mr_grpc_health_create(struct mr_grpc_health **out, struct mr_err *err)
+enum mr_rc mr_grpc_health_create(struct mr_grpc_health **out, const char *service,
+                                 struct mr_err *err)
 {
     struct mr_grpc_health *health = calloc(1, sizeof *health);
     if (!health)
         return mr_reject(err, MR_FATAL, "health service: out of memory");
+    health->service = service;
     health->check = (struct mr_grpc_talk){.once = true, .answer = answer_check, .context = health};
     pthread_mutex_init(&health->lock, NULL);
     *out = health;

@@ -1,12 +1,14 @@
-/* publisher/sinks/grpc_health.h: grpc.health.v1.Health: Check and Watch of the services "" (the
- * whole server) and "syntrix.streamer.v1.StreamerService". */
-#ifndef MR_PUBLISHER_SINKS_GRPC_HEALTH_H
-#define MR_PUBLISHER_SINKS_GRPC_HEALTH_H
-#include "publisher/sinks/grpc_server.h"
+/* rpc/grpc_health.h: grpc.health.v1.Health: Check and Watch of the services "" (the
+ * whole server) and the one that the server names. */
+#ifndef MR_RPC_GRPC_HEALTH_H
+#define MR_RPC_GRPC_HEALTH_H
+#include "rpc/grpc_server.h"
 
 struct mr_grpc_health;
 
-MR_MUST_USE enum mr_rc mr_grpc_health_create(struct mr_grpc_health **out, struct mr_err *err);
+/* service: "package.Service"; borrowed for as long. */
+MR_MUST_USE enum mr_rc mr_grpc_health_create(struct mr_grpc_health **out, const char *service,
+                                             struct mr_err *err);
 /* After its server is closed. */
 void mr_grpc_health_destroy(struct mr_grpc_health **health);
 
