@@ -1,10 +1,10 @@
 #include "puller/sources/pg_scalar.h"
 
-#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "proto/json_number.h"
 #include "puller/sources/pg_json.h"
 #include "puller/sources/pg_numeric.h"
 #include "puller/sources/pg_time.h"
@@ -391,7 +391,7 @@ static size_t format_fixed(enum mr_pg_kind kind, const uint8_t *data, char *text
     case MR_PG_INT4:
     case MR_PG_INT8:
     case MR_PG_OID:
-        return (size_t)snprintf(text, NUMBER_TEXT_MAX, "%" PRId64, binary_integer(kind, data));
+        return mr_text_int(text, binary_integer(kind, data));
     case MR_PG_FLOAT4:
     case MR_PG_FLOAT8:
         return format_double(binary_double(kind, data), kind == MR_PG_FLOAT4, text);

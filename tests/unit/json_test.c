@@ -150,6 +150,25 @@ static void strings_are_escaped_for_json_and_html(void **state)
     }
 }
 
+/* Sixteen bytes are looked at together: every byte, alone and at each place of a longer text. */
+static void every_byte_is_told_apart_wherever_it_stands(void **state)
+{
+    (void)state;
+    for (int c = 0; c < 256; c++)
+        for (size_t at = 0; at < 40; at++) {
+            char text[40], byte = (char)c;
+            memset(text, 'x', sizeof text);
+            text[at] = byte;
+            struct mr_json alone = {0}, whole = {0};
+            mr_json_put_string(&alone, (struct mr_str){&byte, 1});
+            mr_json_put_string(&whole, (struct mr_str){text, sizeof text});
+            assert_int_equal(whole.len, sizeof text - 1 + alone.len);
+            assert_memory_equal(whole.data + 1 + at, alone.data + 1, alone.len - 2);
+            mr_json_fini(&alone);
+            mr_json_fini(&whole);
+        }
+}
+
 static void doubles_have_the_shortest_text(void **state)
 {
     (void)state;
@@ -342,6 +361,7 @@ int main(void)
         cmocka_unit_test(types_of_mongodb_have_their_text),
         cmocka_unit_test(keys_keep_their_order_and_levels_nest),
         cmocka_unit_test(strings_are_escaped_for_json_and_html),
+        cmocka_unit_test(every_byte_is_told_apart_wherever_it_stands),
         cmocka_unit_test(doubles_have_the_shortest_text),
         cmocka_unit_test(many_doubles_read_back_the_same),
         cmocka_unit_test(dates_are_rfc_3339_in_utc),
