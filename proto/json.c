@@ -134,8 +134,8 @@ static size_t put_special(struct mr_json *json, const uint8_t *at, size_t left)
     return len;
 }
 
-/* The end of the plain bytes that begin at "at". Long texts are looked at by sixteen bytes, which the
- * compiler makes a handful of instructions. */
+/* The end of the plain bytes that begin at "at". Long texts are looked at by sixteen bytes, which
+ * the compiler makes a handful of instructions. */
 static const uint8_t *skip_plain(const uint8_t *at, const uint8_t *end)
 {
     typedef uint8_t block __attribute__((vector_size(16)));
