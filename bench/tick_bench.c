@@ -44,10 +44,10 @@ static uint64_t tick(uint64_t due_ns)
 
 static void answer(struct mr_histogram_shm *late, bool realtime)
 {
-    printf("{\"ticks\":%" PRIu64 ",\"realtime\":%s,\"p50_us\":%.1f,\"p99_us\":%.1f,\"max_us\":%.1f}\n",
-           late->count, realtime ? "true" : "false",
-           (double)mr_histogram_quantile_ns(late, 0.5) / 1e3,
-           (double)mr_histogram_quantile_ns(late, 0.99) / 1e3, (double)late->max_ns / 1e3);
+    printf(
+        "{\"ticks\":%" PRIu64 ",\"realtime\":%s,\"p50_us\":%.1f,\"p99_us\":%.1f,\"max_us\":%.1f}\n",
+        late->count, realtime ? "true" : "false", (double)mr_histogram_quantile_ns(late, 0.5) / 1e3,
+        (double)mr_histogram_quantile_ns(late, 0.99) / 1e3, (double)late->max_ns / 1e3);
     fflush(stdout);
     memset(late, 0, sizeof *late);
 }

@@ -213,7 +213,7 @@ static void start(struct mr_children *children, struct mr_child *child, uint64_t
     atomic_store_explicit(&cell->pid, (uint32_t)child->pid, memory_order_relaxed);
     child->life = MR_CHILD_STARTING;
     child->due_ns = now_ns + children->config->supervisor_start_timeout;
-    child->silent_ns = 0;
+    child->silent_ns = child->stopped_ns = 0;
     child->killed_as = NULL;
     mr_log_info("supervisor", "started", "child=%s child_pid=%d", name, child->pid);
 }
@@ -313,6 +313,33 @@ static void watch_beat(struct mr_children *children, struct mr_child *child, uin
         kill_for(children, child, "hung: no heartbeat");
 }
 
+void mr_children_stopped(struct mr_children *children, uint64_t now_ns)
+{
+    for (uint32_t i = 1; i < MR_BOARD_CELLS; i++) {
+        struct mr_child *child = &children->child[i];
+        siginfo_t info = {0};
+        while (child->pid != 0 &&
+               waitid(P_PID, (id_t)child->pid, &info, WSTOPPED | WCONTINUED | WNOHANG) == 0 &&
+               info.si_pid != 0) {
+            child->stopped_ns = info.si_code == CLD_STOPPED ? now_ns : 0;
+            info.si_pid = 0;
+        }
+    }
+}
+
+/* A stop is certain, unlike a hang: no need to wait for as long. When the kill is due; UINT64_MAX:
+ * it runs. */
+static uint64_t watch_stop(struct mr_children *children, struct mr_child *child, uint64_t now_ns)
+{
+    uint64_t timeout_ns = children->config->supervisor_stopped_timeout;
+    if (child->stopped_ns == 0 || child->killed_as)
+        return UINT64_MAX;
+    if (now_ns - child->stopped_ns < timeout_ns)
+        return child->stopped_ns + timeout_ns;
+    kill_for(children, child, "stopped by a signal");
+    return UINT64_MAX;
+}
+
 static void become_ready(struct mr_children *children, struct mr_child *child, uint64_t now_ns)
 {
     uint32_t state = atomic_load_explicit(&cell_of(children, child)->state, memory_order_acquire);
@@ -351,7 +378,7 @@ uint64_t mr_children_work(struct mr_children *children, uint64_t now_ns)
         uint64_t due_ns = child->life == MR_CHILD_WAITING || child->life == MR_CHILD_STOPPING
                               ? child->due_ns
                           : child->life == MR_CHILD_STARTING ? now_ns + START_LOOK_NS
-                                                             : UINT64_MAX;
+                                                             : watch_stop(children, child, now_ns);
         next_ns = due_ns < next_ns ? due_ns : next_ns;
     }
     return next_ns;

@@ -2,8 +2,8 @@
  *
  * A child belongs to a cell of the board and has its place in the table by that cell's index. It is
  * started, declares itself READY on the board, beats, and dies some day: asked to, or not. A death
- * is noticed by its pidfd, a hang by its heartbeat, a start that never ends by start_timeout; the
- * last two are ended with SIGKILL, which a stopped process (SIGSTOP) cannot evade either. */
+ * is noticed by its pidfd, a hang by its heartbeat, a stop (SIGSTOP) by SIGCHLD, a start that never
+ * ends by start_timeout; the last three are ended with SIGKILL, which nobody can evade. */
 #ifndef MR_SUPERVISOR_CHILDREN_H
 #define MR_SUPERVISOR_CHILDREN_H
 #include <stdbool.h>
@@ -32,6 +32,7 @@ struct mr_child {
     uint64_t due_ns, started_ns;
     uint64_t beat_ns;          /* the heartbeat as last seen */
     uint64_t silent_ns;        /* time that we watched it stand still */
+    uint64_t stopped_ns;       /* since when it is known to be stopped; 0: it runs */
     struct mr_backoff crashes; /* given up after restarts_max */
     struct mr_backoff retries; /* exit 111: never given up */
     bool again;                /* STOPPING: start it again when it has left */
@@ -74,6 +75,8 @@ void mr_child_stop(struct mr_children *children, uint32_t cell, uint64_t grace_n
 
 /* The pidfd of a cell is readable. */
 void mr_child_reap(struct mr_children *children, uint32_t cell, uint64_t now_ns);
+/* SIGCHLD: somebody was stopped or goes on. */
+void mr_children_stopped(struct mr_children *children, uint64_t now_ns);
 /* Everything that is due by time. Returns when it wants to be called again. */
 uint64_t mr_children_work(struct mr_children *children, uint64_t now_ns);
 

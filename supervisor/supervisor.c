@@ -125,22 +125,26 @@ void mr_supervisor_request(struct mr_supervisor *s, uint32_t client, const char 
     }
 }
 
-static void on_signal(struct mr_supervisor *s)
+static void on_signal(struct mr_supervisor *s, uint64_t now_ns)
 {
     struct signalfd_siginfo info;
     if (read(s->signal_fd, &info, sizeof info) != (ssize_t)sizeof info)
         return;
+    if (info.ssi_signo == SIGCHLD) {
+        mr_children_stopped(&s->children, now_ns);
+        return;
+    }
     mr_log_info("supervisor", "signal", "number=%u from=%u", info.ssi_signo, info.ssi_pid);
     if (info.ssi_signo == SIGHUP) {
         if (s->task == MR_TASK_NONE && s->was_ready)
-            mr_reload_begin(s, MR_CONTROL_NOBODY, mr_clock_ns());
+            mr_reload_begin(s, MR_CONTROL_NOBODY, now_ns);
         else
             mr_log_warn("supervisor", "reload_refused", "why=\"the instance is %s\"",
                         mr_status_word(s));
     } else if (s->task == MR_TASK_STOP) {
         mr_stop_at_once(s, MR_RETRY, "told to stop twice");
     } else {
-        mr_stop_begin(s, false, MR_CONTROL_NOBODY, mr_clock_ns());
+        mr_stop_begin(s, false, MR_CONTROL_NOBODY, now_ns);
     }
 }
 
@@ -223,7 +227,7 @@ static void loop(struct mr_supervisor *s)
             else if (kind == MR_EVENT_CONTROL)
                 on_control(s, index, now_ns);
             else if (kind == EVENT_SIGNAL)
-                on_signal(s);
+                on_signal(s, now_ns);
             else if (kind == EVENT_CHECKPOINT)
                 mr_progress_step(s);
         }
@@ -272,6 +276,7 @@ static enum mr_rc open_events(struct mr_supervisor *s, struct mr_err *err)
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGCHLD);
     sigprocmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
     s->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);

@@ -11,6 +11,7 @@ from instance import wait_for
 from subscriber import Subscriber, Subscription
 
 CHANGES = int(os.environ.get("MILLRACE_TEST_CHANGES", "12000"))
+STOP_SECONDS = float(os.environ.get("MILLRACE_TEST_STOP_SECONDS", "2.5"))
 
 
 def test_every_subscription_gets_exactly_its_events_in_commit_order():
@@ -53,14 +54,14 @@ def lsn(text):
 
 def test_a_stopped_publisher_holds_the_slot_at_the_checkpoint_and_loses_nothing():
     import signal
-    settings = {"supervisor.hang_timeout": "60s", "ring.event_size": "64KiB", "ring.match_size": "64KiB"}
+    settings = {"supervisor.hang_timeout": "60s", "supervisor.stopped_timeout": "60s", "ring.event_size": "64KiB", "ring.match_size": "64KiB"}
     with Bed(seed=9, settings=settings, per_second=2000) as bed:
         bed.start()
         wait_for(lambda: bed.load.changes > 2000, 60, "some load")
         pid = bed.instance.pids()["publisher"]
         os.kill(pid, signal.SIGSTOP)
         try:
-            time.sleep(2.5)  # longer than a checkpoint takes: whatever was due has been written
+            time.sleep(STOP_SECONDS)  # longer than a checkpoint takes: whatever was due has been written
             with psycopg.connect(bed.dsn, autocommit=True) as connection:
                 def slot():
                     return lsn(connection.execute("SELECT confirmed_flush_lsn::text FROM pg_replication_slots "

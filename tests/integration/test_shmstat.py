@@ -16,7 +16,8 @@ from instance import Instance, bin_dir, wait_for
 
 @pytest.fixture(name="running", scope="module")
 def fixture_running():
-    settings = {"source.kind": "generator", "generator.rate": 2000, "matcher.shards": 2}
+    settings = {"source.kind": "generator", "generator.rate": 2000, "matcher.shards": 2,
+                "supervisor.stopped_timeout": "60s"}
     with Instance(settings) as instance:
         instance.start()
         wait_for(lambda: instance.counter("matcher", "millrace_match_events_total") > 500, 20, "events")

@@ -189,8 +189,19 @@ def test_a_stopped_process_is_found_and_replaced(bed):
     began = time.monotonic()
     os.kill(pid, signal.SIGSTOP)
     wait_for(lambda: (bed.child("matcher-1") or {"pid": pid})["pid"] not in (0, pid), 5, "a new matcher-1")
-    assert 0.25 < time.monotonic() - began < 3
-    assert "hung" in bed.log() and not os.path.exists(f"/proc/{pid}")
+    assert 0.1 < time.monotonic() - began < 3
+    bed.wait_log(r'killed .*child=matcher-1 .*reason="stopped by a signal"')
+    assert not os.path.exists(f"/proc/{pid}")
+
+
+def test_a_process_that_is_stopped_for_a_moment_stays(bed):
+    bed.start()
+    pids = bed.children()
+    os.kill(pids[0], signal.SIGSTOP)
+    time.sleep(0.03)
+    os.kill(pids[0], signal.SIGCONT)
+    time.sleep(0.4)
+    assert sorted(bed.children()) == sorted(pids) and "killed" not in bed.log()
 
 
 def test_a_process_without_heartbeat_is_found_and_replaced(bed):
