@@ -1,8 +1,12 @@
-"""What subscribers must get: PostgreSQL's own account of a slot, read independently of millrace with
-test_decoding, and the filters applied to it by plain Python."""
+"""What subscribers must get: PostgreSQL's own account of a slot, read independently of millrace by
+pg_recvlogical with test_decoding, and the filters applied to it by plain Python."""
 
 import json
+import os
 import re
+import subprocess
+
+from pg import bin_dir as pg_bin
 
 COLUMN = re.compile(r"(\w+)\[([^\]]*(?:\[\])?)\]:('(?:[^']|'')*'|[^ ]+)")
 OPERATIONS = {1: "insert", 2: "update", 4: "delete", 100: "truncate", 101: "gap"}
@@ -37,23 +41,30 @@ def translate(op, old, new):
     return op
 
 
+def drain(connection, name):
+    """What pg_recvlogical writes of everything that is committed by now. The tables of tests hold no line breaks."""
+    end = connection.execute("SELECT pg_current_wal_lsn()::text").fetchone()[0]
+    done = subprocess.run([os.path.join(pg_bin(), "pg_recvlogical"), "-d", connection.info.dsn, "--slot", name,
+                           "--start", "--endpos", end, "-o", "include-xids=0", "-f", "-"],
+                          check=True, capture_output=True, text=True)
+    return done.stdout.splitlines()
+
+
 def read_slot(connection, name):
     """All changes in commit order: a list of (op, table, document)."""
     events = []
-    query = "SELECT data FROM pg_logical_slot_get_changes(%s, NULL, NULL, 'include-xids', '0')"
-    with connection.cursor() as cursor:
-        for (line,) in cursor.execute(query, (name,)):
-            if not line.startswith("table "):
-                continue
-            tables, op, rest = re.match(r"table ([^:]+): (\w+):(.*)$", line, re.DOTALL).groups()
-            if op == "TRUNCATE":
-                events += [("truncate", t.strip().removeprefix("public."), {}) for t in tables.split(",")]
-                continue
-            table, op = tables.removeprefix("public."), op.lower()
-            old_text, _, new_text = rest.rpartition(" new-tuple:")
-            old = columns(old_text.split("old-key:")[-1]) if old_text else {}
-            new = columns(new_text)
-            events.append((translate(op, old, new), table, new))
+    for line in drain(connection, name):
+        if not line.startswith("table "):
+            continue
+        tables, op, rest = re.match(r"table ([^:]+): (\w+):(.*)$", line).groups()
+        if op == "TRUNCATE":
+            events += [("truncate", t.strip().removeprefix("public."), {}) for t in tables.split(",")]
+            continue
+        table, op = tables.removeprefix("public."), op.lower()
+        old_text, _, new_text = rest.rpartition(" new-tuple:")
+        old = columns(old_text.split("old-key:")[-1]) if old_text else {}
+        new = columns(new_text)
+        events.append((translate(op, old, new), table, new))
     return events
 
 
