@@ -14,6 +14,7 @@ enum {
     P = MR_CONFIG_READER_PULLER,
     M = MR_CONFIG_READER_MATCHER,
     B = MR_CONFIG_READER_PUBLISHER,
+    PB = P | B,
     PMB = P | M | B
 };
 

@@ -122,6 +122,7 @@ static void follow_log(struct mr_puller *puller, uint64_t now_ns)
     mr_log_writer_state(puller->log, &puller->state);
     atomic_store_explicit(&board->log_written, state->written, memory_order_release);
     atomic_store_explicit(&board->log_floor, state->floor, memory_order_release);
+    mr_doorbell_ring(&board->log_bell);
     mr_gauge(cell, MR_COUNTER_LOG_LAST, state->last);
     mr_gauge(cell, MR_COUNTER_LOG_WRITTEN, state->written);
     mr_gauge(cell, MR_COUNTER_LOG_DURABLE, state->durable);

@@ -61,7 +61,7 @@ enum mr_histogram {
 #undef HISTOGRAM
     MR_HISTOGRAM_COUNT
 };
-enum { MR_COUNTERS_MAX = 96, MR_HISTOGRAMS_MAX = 12 };
+enum { MR_COUNTERS_MAX = 160, MR_HISTOGRAMS_MAX = 24 };
 static_assert((int)MR_COUNTER_COUNT <= (int)MR_COUNTERS_MAX, "the board has room");
 static_assert((int)MR_HISTOGRAM_COUNT <= (int)MR_HISTOGRAMS_MAX, "the board has room");
 
@@ -87,6 +87,9 @@ struct mr_cell_shm {
     struct mr_histogram_shm histograms[MR_HISTOGRAMS_MAX]; /* its process */
 };
 
+/* What may hold the checkpoint, and with it the log and the source, back. */
+enum mr_holder { MR_HOLDER_SINK, MR_HOLDER_FANOUT, MR_HOLDER_COUNT };
+
 struct mr_board_shm {
     struct mr_segment_shm head;
     int64_t created_wall_us; /* creator */
@@ -104,10 +107,14 @@ struct mr_board_shm {
     _Atomic uint32_t log_level;  /* enum mr_log_level, taken over live */
     /* Publisher only. */
     alignas(128) _Atomic uint64_t subs_generation; /* current subscription journal; 0 none yet */
+    /* 1 + the sequence through which everything is safe where it was sent to: the checkpoint goes
+     * no further. 0: holds nothing back. */
+    _Atomic uint64_t held_through[MR_HOLDER_COUNT];
     /* Puller only, once its log is open. */
     alignas(128) _Atomic uint64_t log_id; /* identity of the log; 0 not known yet */
-    _Atomic uint64_t log_written; /* through which sequence other processes can read the log */
-    _Atomic uint64_t log_floor;   /* oldest sequence in it */
+    _Atomic uint64_t log_written;    /* through which sequence other processes can read the log */
+    _Atomic uint64_t log_floor;      /* oldest sequence in it */
+    struct mr_doorbell_shm log_bell; /* sleeper: the publisher's fan-out, which follows the log */
     struct mr_cell_shm cells[MR_BOARD_CELLS];
 };
 

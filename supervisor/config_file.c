@@ -168,14 +168,29 @@ static enum mr_rc take_sequence(struct reader *r, const char *path)
     return MR_OK;
 }
 
-static enum mr_rc read_key(struct reader *r, const char *section)
+static enum mr_rc read_keys(struct reader *r, const char *prefix);
+
+/* Do keys begin with "path_"? */
+static bool is_group(const char *path)
 {
-    char path[2 * SECTION_MAX];
+    size_t count, len = strlen(path);
+    const struct mr_config_row *rows = mr_config_rows(&count);
+    for (size_t i = 0; i < count; i++)
+        if (strncmp(rows[i].path, path, len) == 0 && rows[i].path[len] == '_')
+            return true;
+    return false;
+}
+
+/* prefix: "section.", or "section.group_" inside a group of keys: "query: {jetstream: {url: ...}}"
+ * is query.jetstream_url. */
+static enum mr_rc read_key(struct reader *r, const char *prefix)
+{
+    char path[3 * SECTION_MAX];
     size_t line = line_of(r);
     if (r->event.type != YAML_SCALAR_EVENT)
-        return mr_reject(r->err, MR_USAGE, "%s:%zu: %s: expected a key, got %s", r->path, line,
-                         section, node_name(&r->event));
-    snprintf(path, sizeof path, "%s.%.63s", section, (const char *)r->event.data.scalar.value);
+        return mr_reject(r->err, MR_USAGE, "%s:%zu: %.*s: expected a key, got %s", r->path, line,
+                         (int)strlen(prefix) - 1, prefix, node_name(&r->event));
+    snprintf(path, sizeof path, "%.127s%.63s", prefix, (const char *)r->event.data.scalar.value);
     const struct mr_config_row *row = mr_config_find(path);
     size_t count, index = row ? (size_t)(row - mr_config_rows(&count)) : 0;
     MR_ASSERT(index < ROWS_MAX);
@@ -187,6 +202,10 @@ static enum mr_rc read_key(struct reader *r, const char *section)
     enum mr_rc rc = next(r);
     if (rc != MR_OK)
         return rc;
+    if (r->event.type == YAML_MAPPING_START_EVENT && !row && is_group(path)) {
+        strcat(path, "_");
+        return read_keys(r, path);
+    }
     if (empty_plain(&r->event) && row)
         return mr_reject(r->err, MR_USAGE, "%s:%zu: %s: no value; write \"\" for an empty text",
                          r->path, line, path);
@@ -194,6 +213,15 @@ static enum mr_rc read_key(struct reader *r, const char *section)
     if (row && (rc = list ? take_sequence(r, path) : take_scalar(r, path, 0)) != MR_OK)
         return rc;
     return mr_config_set(r->config, path, r->value, r->err) == MR_OK ? MR_OK : at_line(r, line);
+}
+
+static enum mr_rc read_keys(struct reader *r, const char *prefix)
+{
+    enum mr_rc rc;
+    while ((rc = next(r)) == MR_OK && r->event.type != YAML_MAPPING_END_EVENT)
+        if ((rc = read_key(r, prefix)) != MR_OK)
+            break;
+    return rc;
 }
 
 static enum mr_rc check_section(struct reader *r, const char *section, size_t line)
@@ -220,7 +248,7 @@ static enum mr_rc check_section(struct reader *r, const char *section, size_t li
 
 static enum mr_rc read_section(struct reader *r)
 {
-    char section[SECTION_MAX];
+    char section[SECTION_MAX + 1];
     size_t line = line_of(r);
     if (r->event.type != YAML_SCALAR_EVENT)
         return mr_reject(r->err, MR_USAGE, "%s:%zu: expected a section, got %s", r->path, line,
@@ -234,10 +262,8 @@ static enum mr_rc read_section(struct reader *r)
     if (r->event.type != YAML_MAPPING_START_EVENT)
         return mr_reject(r->err, MR_USAGE, "%s:%zu: %s: expected keys with values, got %s", r->path,
                          line, section, node_name(&r->event));
-    while ((rc = next(r)) == MR_OK && r->event.type != YAML_MAPPING_END_EVENT)
-        if ((rc = read_key(r, section)) != MR_OK)
-            break;
-    return rc;
+    strcat(section, ".");
+    return read_keys(r, section);
 }
 
 static enum mr_rc read_document(struct reader *r)

@@ -62,6 +62,17 @@ static enum mr_rc apply_environment(const struct mr_config_source *source, struc
     return MR_OK;
 }
 
+/* The variable that every NATS tool knows is the default of nats.url. */
+static enum mr_rc apply_nats_url(const struct mr_config_source *source, struct mr_config *config,
+                                 struct mr_err *err)
+{
+    static const char name[] = "NATS_URL=";
+    for (char *const *entry = source->environment; entry && *entry; entry++)
+        if (strncmp(*entry, name, strlen(name)) == 0 && (*entry)[strlen(name)] != '\0')
+            return mr_config_set(config, "nats.url", *entry + strlen(name), err);
+    return MR_OK;
+}
+
 static enum mr_rc apply_flags(const struct mr_config_source *source, struct mr_config *config,
                               struct mr_err *err)
 {
@@ -82,7 +93,9 @@ enum mr_rc mr_config_load(const struct mr_config_source *source, struct mr_confi
                           struct mr_err *err)
 {
     mr_config_init(config);
-    enum mr_rc rc = source->file ? mr_config_file_read(source->file, config, err) : MR_OK;
+    enum mr_rc rc = apply_nats_url(source, config, err);
+    if (rc == MR_OK && source->file)
+        rc = mr_config_file_read(source->file, config, err);
     if (rc == MR_OK)
         rc = apply_environment(source, config, err);
     if (rc == MR_OK)

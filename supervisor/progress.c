@@ -39,6 +39,19 @@ enum mr_rc mr_progress_open(struct mr_supervisor *s, struct mr_err *err)
     return rc == MR_OK ? mr_checkpoint_open(&s->writer, directory, err) : rc;
 }
 
+/* Released by all shards, and safe wherever the publisher sends it to by itself. */
+static uint64_t safe_through(const struct mr_supervisor *s)
+{
+    uint64_t through = mr_rings_released_through(&s->rings);
+    for (int holder = 0; holder < MR_HOLDER_COUNT; holder++) {
+        uint64_t held =
+            atomic_load_explicit(&s->board.shm->held_through[holder], memory_order_acquire);
+        if (held != 0 && held - 1 < through)
+            through = held - 1;
+    }
+    return through;
+}
+
 static void tell_failure(struct mr_supervisor *s, const struct mr_err *err)
 {
     mr_count(s->cell, MR_COUNTER_CHECKPOINT_ERRORS, 1);
@@ -50,7 +63,7 @@ void mr_progress_write(struct mr_supervisor *s, uint64_t now_ns)
 {
     struct mr_board_shm *board = s->board.shm;
     uint64_t log_id = atomic_load_explicit(&board->log_id, memory_order_acquire);
-    uint64_t through = mr_rings_released_through(&s->rings);
+    uint64_t through = safe_through(s);
     uint64_t durable = mr_counter_get(&board->cells[MR_CELL_PULLER], MR_COUNTER_LOG_DURABLE);
     through = durable < through ? durable : through;
     if (s->writer.phase != MR_CHECKPOINT_IDLE || log_id == 0 || log_id != s->checkpoint.log_id ||
@@ -108,7 +121,7 @@ void mr_progress_work(struct mr_supervisor *s, uint64_t now_ns)
     if (log_id == 0 || now_ns - s->checkpoint_ns < PAUSE_NS ||
         (log_id != s->checkpoint.log_id && !adopt_log(s, log_id)))
         return;
-    uint64_t through = mr_rings_released_through(&s->rings);
+    uint64_t through = safe_through(s);
     bool many = through >= s->checkpoint.sequence + s->config.checkpoint_events;
     if (many || now_ns - s->checkpoint_ns >= s->config.checkpoint_interval)
         mr_progress_write(s, now_ns);
@@ -116,6 +129,5 @@ void mr_progress_work(struct mr_supervisor *s, uint64_t now_ns)
 
 bool mr_progress_idle(const struct mr_supervisor *s)
 {
-    return s->writer.phase == MR_CHECKPOINT_IDLE &&
-           mr_rings_released_through(&s->rings) <= s->checkpoint.sequence;
+    return s->writer.phase == MR_CHECKPOINT_IDLE && safe_through(s) <= s->checkpoint.sequence;
 }

@@ -1,0 +1,66 @@
+#include "jetstream/subject.h"
+
+#include <stdint.h>
+
+static bool is_plain(char c)
+{
+    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '_';
+}
+
+bool mr_js_text_append(char *out, size_t size, size_t *len, struct mr_str text)
+{
+    if (text.len >= size - *len)
+        return false;
+    if (text.len > 0)
+        memcpy(out + *len, text.data, text.len);
+    *len += text.len;
+    out[*len] = '\0';
+    return true;
+}
+
+static const char hex[] = "0123456789ABCDEF";
+
+/* FNV-1a, 64 bits. */
+static uint64_t hash(struct mr_str name)
+{
+    uint64_t h = UINT64_C(0xcbf29ce484222325);
+    for (size_t i = 0; i < name.len; i++)
+        h = (h ^ (unsigned char)name.data[i]) * UINT64_C(0x100000001b3);
+    return h;
+}
+
+static size_t token(char out[MR_JS_TOKEN_MAX], struct mr_str name)
+{
+    enum { HASH_LEN = 18 };
+    size_t at = 0, cut = 0;
+    for (size_t i = 0; i < name.len; i++) {
+        unsigned char byte = (unsigned char)name.data[i];
+        size_t need = is_plain(name.data[i]) ? 1 : 3;
+        if (at + need > MR_JS_TOKEN_MAX) {
+            uint64_t h = hash(name);
+            out[cut++] = '%';
+            out[cut++] = '%';
+            for (int shift = 60; shift >= 0; shift -= 4)
+                out[cut++] = hex[h >> shift & 15];
+            return cut;
+        }
+        out[at] = need == 1 ? (char)byte : '%';
+        if (need == 3) {
+            out[at + 1] = hex[byte >> 4];
+            out[at + 2] = hex[byte & 15];
+        }
+        at += need;
+        if (at <= MR_JS_TOKEN_MAX - HASH_LEN)
+            cut = at;
+    }
+    return at;
+}
+
+bool mr_js_token_append(char *out, size_t size, size_t *len, struct mr_str name)
+{
+    char bytes[MR_JS_TOKEN_MAX];
+    if (name.len == 0)
+        return mr_js_text_append(out, size, len, MR_STR("%"));
+    return mr_js_text_append(out, size, len, (struct mr_str){bytes, token(bytes, name)});
+}
