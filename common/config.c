@@ -14,8 +14,10 @@ enum {
     P = MR_CONFIG_READER_PULLER,
     M = MR_CONFIG_READER_MATCHER,
     B = MR_CONFIG_READER_PUBLISHER,
+    R = MR_CONFIG_READER_RELAY,
     PB = P | B,
-    PMB = P | M | B
+    PMB = P | M | B,
+    PMBR = PMB | R
 };
 
 /* CHOICE has its choices where the others have a lower bound. */

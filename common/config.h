@@ -63,7 +63,8 @@ enum {
     MR_CONFIG_READER_SUPERVISOR = 1,
     MR_CONFIG_READER_PULLER = 2,
     MR_CONFIG_READER_MATCHER = 4,
-    MR_CONFIG_READER_PUBLISHER = 8
+    MR_CONFIG_READER_PUBLISHER = 8,
+    MR_CONFIG_READER_RELAY = 16
 };
 uint32_t mr_config_changed_readers(const struct mr_config *from, const struct mr_config *to);
 

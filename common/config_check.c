@@ -75,6 +75,10 @@ static enum mr_rc check_addresses(const struct mr_config *config, struct mr_err 
     if (!is_address(config->publisher_grpc_listen.text))
         return mr_reject(err, MR_USAGE, "publisher.grpc_listen: expected host:port, got \"%s\"",
                          config->publisher_grpc_listen.text);
+    const char *relay = config->relay_listen.text;
+    if (*relay && !is_address(relay))
+        return mr_reject(err, MR_USAGE, "relay.listen: expected host:port or nothing, got \"%s\"",
+                         relay);
     const char *http = config->http_listen.text;
     if (*http && !is_address(http))
         return mr_reject(err, MR_USAGE, "http.listen: expected host:port or nothing, got \"%s\"",
@@ -102,6 +106,9 @@ static const struct {
     {"publisher.subscriptions_per_gateway_max", "publisher.subscriptions_max"},
     {"publisher.value_bytes_max", "publisher.message_bytes_max"},
     {"ring.publish_bytes", "ring.match_size"},
+    {"relay.lag_soft_events", "relay.lag_hard_events"},
+    {"relay.lag_soft_time", "relay.lag_hard_time"},
+    {"relay.batch_size", "relay.memory_size"},
 };
 
 static uint64_t number_of(const struct mr_config *config, const struct mr_config_row *row)

@@ -51,7 +51,7 @@ static bool is_live(const struct mr_cell_shm *cell)
 bool mr_register_may_begin(const struct mr_register *reg)
 {
     uint64_t next = reg->generation + 1;
-    for (uint32_t i = mr_cell_matcher(0, 0); i < MR_BOARD_CELLS; i++) {
+    for (uint32_t i = mr_cell_matcher(0, 0); i < MR_CELL_RELAY; i++) {
         const struct mr_cell_shm *cell = &reg->board->cells[i];
         uint64_t used = atomic_load_explicit(&cell->subs_generation, memory_order_acquire);
         if (used != 0 && ((used ^ next) & 1) == 0 && is_live(cell))

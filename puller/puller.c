@@ -120,7 +120,10 @@ static void follow_log(struct mr_puller *puller, uint64_t now_ns)
     struct mr_cell_shm *cell = puller->cell;
     const struct mr_log_state *state = &puller->state;
     mr_log_writer_state(puller->log, &puller->state);
+    bool news = atomic_load_explicit(&board->log_written, memory_order_relaxed) != state->written;
     atomic_store_explicit(&board->log_written, state->written, memory_order_release);
+    if (news)
+        mr_doorbell_ring(&board->cells[MR_CELL_RELAY].bell);
     atomic_store_explicit(&board->log_floor, state->floor, memory_order_release);
     mr_doorbell_ring(&board->log_bell);
     mr_gauge(cell, MR_COUNTER_LOG_LAST, state->last);

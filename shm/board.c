@@ -17,6 +17,8 @@ const char *mr_process_kind_name(enum mr_process_kind kind)
         return "publisher";
     case MR_PROCESS_MATCHER:
         return "matcher";
+    case MR_PROCESS_RELAY:
+        return "relay";
     case MR_PROCESS_KIND_COUNT:
         break;
     }

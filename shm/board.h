@@ -3,21 +3,22 @@
  * anyone may read at any time without stopping anyone.
  *
  * A cell belongs to a role, not to a process: cell 0 supervisor, 1 puller, 2 publisher, then two
- * banks of MR_SHARDS_MAX matchers. Ring set (generation) g uses bank g & 1, so that during a change
- * of the number of shards the old and the new matchers both have a cell. */
+ * banks of MR_SHARDS_MAX matchers, last the relay. Ring set (generation) g uses bank g & 1, so that
+ * during a change of the number of shards the old and the new matchers both have a cell. */
 #ifndef MR_SHM_BOARD_H
 #define MR_SHM_BOARD_H
 #include "shm/doorbell.h"
 #include "shm/histogram.h"
 #include "shm/segment.h"
 
-enum { MR_SHARDS_MAX = 16, MR_BOARD_CELLS = 3 + 2 * MR_SHARDS_MAX, MR_BOARD_TEXT_MAX = 256 };
+enum { MR_SHARDS_MAX = 16, MR_BOARD_CELLS = 4 + 2 * MR_SHARDS_MAX, MR_BOARD_TEXT_MAX = 256 };
 
 enum mr_process_kind {
     MR_PROCESS_SUPERVISOR,
     MR_PROCESS_PULLER,
     MR_PROCESS_PUBLISHER,
     MR_PROCESS_MATCHER,
+    MR_PROCESS_RELAY,
     MR_PROCESS_KIND_COUNT
 };
 const char *mr_process_kind_name(enum mr_process_kind kind); /* "supervisor", ... */
@@ -118,7 +119,12 @@ struct mr_board_shm {
     struct mr_cell_shm cells[MR_BOARD_CELLS];
 };
 
-enum { MR_CELL_SUPERVISOR = 0, MR_CELL_PULLER = 1, MR_CELL_PUBLISHER = 2 };
+enum {
+    MR_CELL_SUPERVISOR = 0,
+    MR_CELL_PULLER = 1,
+    MR_CELL_PUBLISHER = 2,
+    MR_CELL_RELAY = MR_BOARD_CELLS - 1
+};
 static inline uint32_t mr_cell_matcher(uint32_t ring_generation, uint32_t shard)
 {
     return 3 + (ring_generation & 1) * MR_SHARDS_MAX + shard;
@@ -176,7 +182,9 @@ enum {
     MR_KIND_P = 1 << MR_PROCESS_PULLER,
     MR_KIND_B = 1 << MR_PROCESS_PUBLISHER,
     MR_KIND_M = 1 << MR_PROCESS_MATCHER,
-    MR_KIND_PMB = MR_KIND_P | MR_KIND_M | MR_KIND_B
+    MR_KIND_R = 1 << MR_PROCESS_RELAY,
+    MR_KIND_PMB = MR_KIND_P | MR_KIND_M | MR_KIND_B, /* the pipeline */
+    MR_KIND_ALL = MR_KIND_PMB | MR_KIND_R            /* whom the supervisor starts */
 };
 enum mr_row_unit { MR_ROW_COUNTER, MR_ROW_GAUGE, MR_ROW_NS, MR_ROW_US };
 struct mr_counter_row {

@@ -189,4 +189,7 @@ void mr_inspect_cells(const struct mr_inspect *inspect, mr_cell_visit *visit, vo
     for (uint32_t shard = 0; shard < mr_ring_set_shards(inspect->ring_set); shard++)
         visit(&board->cells[mr_cell_matcher(mr_ring_set_generation(inspect->ring_set), shard)],
               context);
+    const struct mr_cell_shm *relay = &board->cells[MR_CELL_RELAY];
+    if (atomic_load_explicit(&relay->kind, memory_order_relaxed) == MR_PROCESS_RELAY)
+        visit(relay, context);
 }

@@ -81,6 +81,9 @@ static enum mr_rc check_cell(const struct mr_process *process, const struct argu
     case MR_PROCESS_PUBLISHER:
         expected = MR_CELL_PUBLISHER;
         break;
+    case MR_PROCESS_RELAY:
+        expected = MR_CELL_RELAY;
+        break;
     case MR_PROCESS_MATCHER:
         if (!arguments->have_shard || !arguments->have_ring_generation)
             return mr_reject(err, MR_USAGE, "arguments --shard and --ring-generation: missing");

@@ -113,6 +113,7 @@ void mr_child_want(struct mr_children *children, enum mr_process_kind kind, uint
 {
     uint32_t index = kind == MR_PROCESS_PULLER      ? (uint32_t)MR_CELL_PULLER
                      : kind == MR_PROCESS_PUBLISHER ? (uint32_t)MR_CELL_PUBLISHER
+                     : kind == MR_PROCESS_RELAY     ? (uint32_t)MR_CELL_RELAY
                                                     : mr_cell_matcher(ring_generation, shard);
     struct mr_child *child = &children->child[index];
     MR_ASSERT(child->life == MR_CHILD_NONE && child->pid == 0);

@@ -84,6 +84,7 @@ static bool reads_change(const struct mr_supervisor *s, const struct mr_child *c
         [MR_PROCESS_PULLER] = MR_CONFIG_READER_PULLER,
         [MR_PROCESS_PUBLISHER] = MR_CONFIG_READER_PUBLISHER,
         [MR_PROCESS_MATCHER] = MR_CONFIG_READER_MATCHER,
+        [MR_PROCESS_RELAY] = MR_CONFIG_READER_RELAY,
     };
     return child->life == MR_CHILD_GIVEN_UP ||
            (child->life != MR_CHILD_NONE && (readers[child->kind] & s->reload.readers));

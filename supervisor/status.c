@@ -24,7 +24,7 @@ const char *mr_status_word(const struct mr_supervisor *s)
     }
     if (mr_children_in(&s->children, MR_CHILD_GIVEN_UP) > 0)
         return "given_up";
-    if (!mr_children_running(&s->children, MR_KIND_PMB))
+    if (!mr_children_running(&s->children, MR_KIND_ALL))
         return s->was_ready ? "degraded" : "starting";
     return "running";
 }

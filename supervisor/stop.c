@@ -49,7 +49,7 @@ void mr_stop_at_once(struct mr_supervisor *s, enum mr_rc rc, const char *reason)
     s->stop.phase = MR_STOP_PULLER;
     s->stop.deadline_ns = 0;
     s->children.restart = false;
-    end_kinds(s, MR_KIND_PMB, mr_clock_ns());
+    end_kinds(s, MR_KIND_ALL, mr_clock_ns());
 }
 
 void mr_stop_begin(struct mr_supervisor *s, bool drain_only, uint32_t client, uint64_t now_ns)
@@ -86,10 +86,13 @@ static bool drained(struct mr_supervisor *s, uint64_t now_ns)
     return s->checkpoint.sequence >= last;
 }
 
-/* Somebody without whom the rings never run empty will not come back, or never came. */
+/* Somebody without whom the rings never run empty will not come back, or never came. The relay has
+ * no part in that. */
 static bool hopeless(const struct mr_supervisor *s)
 {
-    return !s->was_ready || mr_children_in(&s->children, MR_CHILD_GIVEN_UP) > 0;
+    uint32_t given_up = mr_children_in(&s->children, MR_CHILD_GIVEN_UP);
+    return !s->was_ready ||
+           given_up > (s->children.child[MR_CELL_RELAY].life == MR_CHILD_GIVEN_UP ? 1u : 0u);
 }
 
 static void work_on_drain(struct mr_supervisor *s, uint64_t now_ns)
@@ -133,7 +136,7 @@ void mr_stop_work(struct mr_supervisor *s, uint64_t now_ns)
     if (stop->phase == MR_STOP_DRAINED) {
         s->children.restart = false;
         stop->phase = MR_STOP_PUBLISHER;
-        end_kinds(s, MR_KIND_B, now_ns);
+        end_kinds(s, MR_KIND_B | MR_KIND_R, now_ns);
     }
     if (stop->phase == MR_STOP_PUBLISHER && gone(s, MR_KIND_B)) {
         stop->phase = MR_STOP_MATCHERS;
@@ -143,6 +146,6 @@ void mr_stop_work(struct mr_supervisor *s, uint64_t now_ns)
         stop->phase = MR_STOP_PULLER;
         end_kinds(s, MR_KIND_P, now_ns);
     }
-    if (stop->phase == MR_STOP_PULLER && gone(s, MR_KIND_PMB))
+    if (stop->phase == MR_STOP_PULLER && gone(s, MR_KIND_ALL))
         s->done = true;
 }

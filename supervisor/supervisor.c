@@ -170,7 +170,7 @@ static void tell(struct mr_supervisor *s, uint64_t now_ns)
         mr_notify_send(&s->notify, "STATUS=%s", word);
     }
     if (!s->was_ready && s->task == MR_TASK_NONE &&
-        mr_children_running(&s->children, MR_KIND_PMB)) {
+        mr_children_running(&s->children, MR_KIND_ALL)) {
         s->was_ready = true;
         atomic_store_explicit(&s->cell->state, MR_STATE_READY, memory_order_release);
         mr_log_info("supervisor", "instance_ready", "instance=%s shards=%u after_ms=%" PRIu64,
@@ -198,7 +198,7 @@ static void turn(struct mr_supervisor *s, uint64_t now_ns, uint64_t *next_ns)
         mr_stop_work(s, now_ns);
     mr_control_work(&s->control, now_ns);
     tell(s, now_ns);
-    bool idle = mr_progress_idle(s) && mr_children_running(&s->children, MR_KIND_PMB);
+    bool idle = mr_progress_idle(s) && mr_children_running(&s->children, MR_KIND_ALL);
     uint64_t most_ns = now_ns + (s->task != MR_TASK_NONE ? TURN_TASK_NS
                                  : idle                  ? TURN_IDLE_NS
                                                          : TURN_MAX_NS);
@@ -352,6 +352,8 @@ static enum mr_rc open_all(struct mr_supervisor *s, struct mr_err *err)
     mr_child_want(&s->children, MR_PROCESS_PULLER, 0, 0);
     for (uint32_t shard = 0; shard < mr_ring_set_shards(ring_set); shard++)
         mr_child_want(&s->children, MR_PROCESS_MATCHER, shard, 1);
+    if (s->config.relay_listen.text[0])
+        mr_child_want(&s->children, MR_PROCESS_RELAY, 0, 0);
     return MR_OK;
 }
 

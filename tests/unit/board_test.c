@@ -53,7 +53,7 @@ static void other_cells_are_refused_with_both_numbers(void **state)
     board->shm->cell_count = 7;
     assert_int_equal(mr_board_attach(&other, instance, true, &err), MR_CORRUPT);
     assert_non_null(strstr(err.text, "it has 7 cells"));
-    assert_non_null(strstr(err.text, "this program's board 35"));
+    assert_non_null(strstr(err.text, "this program's board 36"));
 }
 
 static void counters_rise_and_gauges_are_set(void **state)
@@ -102,8 +102,10 @@ static void a_text_too_long_is_cut_and_ends(void **state)
 static void cells_of_two_generations_are_apart(void **state)
 {
     (void)state;
-    bool used[MR_BOARD_CELLS] = {
-        [MR_CELL_SUPERVISOR] = true, [MR_CELL_PULLER] = true, [MR_CELL_PUBLISHER] = true};
+    bool used[MR_BOARD_CELLS] = {[MR_CELL_SUPERVISOR] = true,
+                                 [MR_CELL_PULLER] = true,
+                                 [MR_CELL_PUBLISHER] = true,
+                                 [MR_CELL_RELAY] = true};
     for (uint32_t generation = 6; generation < 8; generation++)
         for (uint32_t shard = 0; shard < MR_SHARDS_MAX; shard++) {
             uint32_t cell = mr_cell_matcher(generation, shard);

@@ -46,7 +46,7 @@ static void every_row_has_a_type_a_text_and_known_readers(void **state)
     for (size_t i = 0; i < count; i++) {
         assert_non_null(mr_config_type_find(rows[i].type));
         assert_true(strlen(rows[i].text) > 10);
-        assert_true(rows[i].readers < 16);
+        assert_true(rows[i].readers < 32);
         assert_ptr_equal(mr_config_find(rows[i].path), &rows[i]);
         assert_true(strcmp(rows[i].type, "CHOICE") != 0 || rows[i].choices);
     }
