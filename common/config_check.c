@@ -104,6 +104,8 @@ static const struct {
     {"log.batch_size", "log.segment_size"},
     {"log.segment_size", "log.retention_size"},
     {"publisher.subscriptions_per_gateway_max", "publisher.subscriptions_max"},
+    {"subscriptions.ttl_min", "subscriptions.ttl"},
+    {"subscriptions.ttl", "subscriptions.ttl_max"},
     {"publisher.value_bytes_max", "publisher.message_bytes_max"},
     {"ring.publish_bytes", "ring.match_size"},
     {"relay.lag_soft_events", "relay.lag_hard_events"},

@@ -59,6 +59,14 @@ uint64_t mr_pump_confirm_limit(const struct mr_pump *pump, uint64_t frontier)
     return first && first->active_after < frontier ? first->active_after : frontier;
 }
 
+void mr_pump_set_confirmed(struct mr_pump *pump, struct mr_subscription *s)
+{
+    if (!s->confirmed)
+        mr_gauge(pump->cell, MR_COUNTER_SUBSCRIPTIONS,
+                 mr_counter_get(pump->cell, MR_COUNTER_SUBSCRIPTIONS) + 1);
+    s->confirmed = true;
+}
+
 uint64_t mr_pump_confirm(struct mr_pump *pump, uint64_t now_ns)
 {
     struct mr_subscription *s;
@@ -66,14 +74,14 @@ uint64_t mr_pump_confirm(struct mr_pump *pump, uint64_t now_ns)
     while ((s = TAILQ_FIRST(&pump->waiting)) != NULL && s->active_after <= pump->merged) {
         TAILQ_REMOVE(&pump->waiting, s, waiting);
         s->state = MR_SUB_LIVE;
-        mr_deliverer_confirm(&pump->deliverer, s, s->active_after);
+        if (!s->lease)
+            mr_deliverer_confirm(&pump->deliverer, s, s->active_after);
         MR_CRASH("publisher.confirmed");
         mr_histogram_add(&pump->cell->histograms[MR_HISTOGRAM_SUBSCRIBE_TIME],
                          now_ns - s->requested_ns);
-        if (!s->confirmed)
-            mr_gauge(pump->cell, MR_COUNTER_SUBSCRIPTIONS,
-                     mr_counter_get(pump->cell, MR_COUNTER_SUBSCRIPTIONS) + 1);
-        s->confirmed = true;
+        mr_pump_set_confirmed(pump, s);
+        if (s->lease)
+            mr_durable_confirmed(pump, s);
         done++;
     }
     return done;

@@ -29,8 +29,13 @@ static bool has_room(void **items, uint32_t *max, uint32_t count, size_t item_by
 enum mr_rc mr_deliverer_add(struct mr_deliverer *d, struct mr_subscription *s, struct mr_err *err)
 {
     struct mr_gateway *gateway = s->gateway;
-    if (gateway->cut)
+    s->matches++;
+    s->last_match_us = d->turn_us;
+    if (gateway->cut || gateway->stream == 0) {
+        s->drops++;
+        mr_count(d->cell, MR_COUNTER_DROPS, 1);
         return MR_OK;
+    }
     void *hits = gateway->hits, *touched = d->touched;
     bool ok = has_room(&hits, &gateway->hit_max, gateway->hit_count, sizeof *gateway->hits);
     gateway->hits = hits;
@@ -76,7 +81,8 @@ static enum mr_rc send_to(struct mr_deliverer *d, struct mr_gateway *gateway,
     sort_hits(gateway);
     for (uint32_t i = 0; i < count; i++)
         d->ids[i] = gateway->hits[i]->client_id;
-    enum mr_rc rc = d->sink->ops->deliver(d->sink, gateway->id, parcel, d->ids, count, progress);
+    enum mr_rc rc =
+        d->sink->ops->deliver(d->sink, gateway->stream, parcel, d->ids, count, progress);
     MR_ASSERT(rc == MR_OK || rc == MR_CLOSED);
     if (rc == MR_CLOSED) {
         gateway->cut = true;
@@ -126,7 +132,7 @@ void mr_deliverer_confirm(struct mr_deliverer *d, const struct mr_subscription *
 {
     char text[MR_MARKER_TEXT_MAX];
     struct mr_marker marker = {.log_id = d->log_id, .sequence = progress};
-    respond(d, s->gateway->id,
+    respond(d, s->gateway->stream,
             &(struct mr_response){.subscription_id = s->client_id,
                                   .success = true,
                                   .resync = s->resync,

@@ -9,6 +9,7 @@ struct mr_deliverer {
     struct mr_sink *sink;
     struct mr_cell_shm *cell;
     uint64_t log_id;
+    int64_t turn_us;             /* wall clock of this turn */
     struct mr_gateway **touched; /* that have hits */
     uint32_t touched_count, touched_max;
     struct mr_str *ids; /* of one delivery */

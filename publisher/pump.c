@@ -29,6 +29,7 @@ enum mr_rc mr_pump_open(struct mr_pump **out, struct mr_process *process,
     TAILQ_INIT(&pump->announced);
     TAILQ_INIT(&pump->waiting);
     TAILQ_INIT(&pump->table.gateways);
+    mr_durable_init(&pump->durable, &pump->cell->bell);
     enum mr_rc rc = sink->open(&pump->sink, pump->config, pump->cell, err);
     if (rc != MR_OK) {
         free(pump);
@@ -122,7 +123,8 @@ static enum mr_rc open_journal(struct mr_pump *pump, struct mr_err *err)
                               .deliverer = &pump->deliverer,
                               .cell = pump->cell,
                               .hold_bytes_max = pump->config->publisher_gateway_queue_size};
-    return mr_resume_init(&pump->resume, &parts, dir, err);
+    rc = mr_resume_init(&pump->resume, &parts, dir, err);
+    return rc == MR_OK ? mr_durable_open(pump, err) : rc;
 }
 
 /* Begin a generation: the first one, or a shorter one for a journal that has grown long. */
@@ -332,6 +334,7 @@ static enum mr_rc work(struct mr_pump *pump, uint64_t now_ns, uint64_t *done, st
     enum mr_rc rc = MR_OK;
     if (pump->serving)
         rc = mr_pump_take_requests(pump, now_ns, done, err);
+    mr_durable_work(pump, now_ns, done);
     if (rc == MR_OK)
         rc = follow_journal(pump, err);
     if (rc != MR_OK || !pump->reg.current)
@@ -368,6 +371,7 @@ enum mr_rc mr_pump_turn(struct mr_pump *pump, uint64_t now_ns, uint64_t *done, s
 {
     struct mr_err missing = {0};
     enum mr_rc rc = follow_rings(pump, done, &missing);
+    pump->deliverer.turn_us = mr_clock_wall_us();
     if (rc == MR_OK && pump->current->generation != 0)
         rc = work(pump, now_ns, done, &missing);
     flush(pump);
@@ -388,7 +392,8 @@ bool mr_pump_look(void *context)
         return false;
     if (pump->serving && !pump->has_request)
         pump->has_request = pump->sink->ops->poll(pump->sink, &pump->request) == MR_OK;
-    return pump->has_request || mr_shard_set_moved(pump->current, pump->merged) ||
+    return pump->has_request || mr_durable_look(pump) ||
+           mr_shard_set_moved(pump->current, pump->merged) ||
            mr_merge_has_piece(pump->current, pump->merged) ||
            mr_catchup_waiting(pump->resume.worker);
 }
@@ -397,6 +402,11 @@ uint64_t mr_pump_timeout_ns(const struct mr_pump *pump)
 {
     bool soon = !pump->serving || pump->resume.waits || !TAILQ_EMPTY(&pump->announced);
     return soon ? SOON_NS : MR_BEAT_NS;
+}
+
+struct mr_control_queue *mr_pump_controls(struct mr_pump *pump)
+{
+    return &pump->durable.queue;
 }
 
 /* What is matched reaches the sink before it is told to end. */
@@ -422,7 +432,10 @@ void mr_pump_close(struct mr_pump **out)
     pump->sink->ops->serving(pump->sink, false);
     if (pump->process->stopping)
         finish(pump);
+    mr_durable_close(pump);
     pump->sink->ops->close(pump->sink, mr_clock_ns() + CLOSE_NS);
+    mr_control_close(&pump->durable.queue); /* what streams asked for meanwhile */
+    mr_control_queue_fini(&pump->durable.queue);
     if (pump->reg_open) {
         mr_resume_fini(&pump->resume);
         mr_subscriptions_fini(&pump->table);
@@ -430,6 +443,7 @@ void mr_pump_close(struct mr_pump **out)
     mr_register_close(&pump->reg);
     mr_shard_set_detach(pump->current);
     mr_shard_set_detach(pump->next);
+    mr_wheel_fini(&pump->durable.wheel);
     mr_deliverer_fini(&pump->deliverer);
     free(pump->ids);
     free(pump);

@@ -20,6 +20,11 @@ MR_MUST_USE enum mr_rc mr_pump_turn(struct mr_pump *pump, uint64_t now_ns, uint6
 bool mr_pump_look(void *pump);
 uint64_t mr_pump_timeout_ns(const struct mr_pump *pump);
 
+/* Where requests for durable subscriptions go in; whoever puts some ends before the pump is closed.
+ */
+struct mr_control_queue;
+struct mr_control_queue *mr_pump_controls(struct mr_pump *pump);
+
 /* Deliver what is matched already, have the sink send what it holds (for a bounded time), detach.
  * NULL is allowed. */
 void mr_pump_close(struct mr_pump **pump);

@@ -1,85 +1,14 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "common/clock.h"
+#include "common/log.h"
 #include "proto/marker.h"
 #include "proto/match.h"
 #include "publisher/pump_state.h"
 
 /* Requests of one turn: deliveries go in between. */
 enum { TURN_REQUESTS = 512 };
-
-static enum mr_rc check_len(const struct mr_pump *pump, struct mr_str text, const char *what,
-                            struct mr_err *err)
-{
-    uint64_t max = pump->config->publisher_value_bytes_max;
-    if (text.len <= max)
-        return MR_OK;
-    return mr_reject(err, MR_USAGE,
-                     "%s: %zu bytes, at most %" PRIu64 " (publisher.value_bytes_max)", what,
-                     text.len, max);
-}
-
-static enum mr_rc check_counts(const struct mr_pump *pump, const struct mr_gateway *gateway,
-                               const struct mr_request *request, struct mr_err *err)
-{
-    const struct mr_config *config = pump->config;
-    if (gateway->over_limit)
-        return mr_reject(err, MR_USAGE,
-                         "too many gateways, at most %" PRIu64 " (publisher.gateways_max)",
-                         config->publisher_gateways_max);
-    if (pump->table.count >= config->publisher_subscriptions_max)
-        return mr_reject(err, MR_USAGE,
-                         "too many subscriptions, at most %" PRIu64
-                         " (publisher.subscriptions_max)",
-                         config->publisher_subscriptions_max);
-    if (gateway->subscription_count >= config->publisher_subscriptions_per_gateway_max)
-        return mr_reject(err, MR_USAGE,
-                         "too many subscriptions of this gateway, at most %" PRIu64
-                         " (publisher.subscriptions_per_gateway_max)",
-                         config->publisher_subscriptions_per_gateway_max);
-    if (request->predicate_count > config->publisher_filters_max)
-        return mr_reject(err, MR_USAGE,
-                         "%" PRIu32 " filters, at most %" PRIu64 " (publisher.filters_max)",
-                         request->predicate_count, config->publisher_filters_max);
-    return MR_OK;
-}
-
-static enum mr_rc check_filter(const struct mr_pump *pump, const struct mr_predicate *predicate,
-                               struct mr_err *err)
-{
-    enum mr_rc rc = check_len(pump, predicate->path, "field", err);
-    if (rc == MR_OK && predicate->value.kind == MR_CONST_STRING)
-        rc = check_len(pump, predicate->value.string, "value", err);
-    if (rc != MR_OK || predicate->value.kind != MR_CONST_LIST)
-        return rc;
-    /* A list is one value: its strings count in sum, and each item as much as a number. */
-    uint64_t bytes = 0;
-    for (uint32_t i = 0; i < predicate->value.list.count; i++) {
-        const struct mr_const *item = &predicate->value.list.items[i];
-        bytes += item->kind == MR_CONST_STRING ? item->string.len : sizeof(int64_t);
-    }
-    return check_len(pump, (struct mr_str){"", bytes}, "value", err);
-}
-
-static enum mr_rc check_request(const struct mr_pump *pump, const struct mr_gateway *gateway,
-                                const struct mr_request *request, struct mr_err *err)
-{
-    if (request->problem.len > 0)
-        return mr_reject(err, MR_USAGE, "%.*s", (int)request->problem.len, request->problem.data);
-    enum mr_rc rc = check_counts(pump, gateway, request, err);
-    if (rc == MR_OK)
-        rc = check_len(pump, request->subscription_id, "subscription_id", err);
-    if (rc == MR_OK)
-        rc = check_len(pump, request->database, "database", err);
-    if (rc == MR_OK)
-        rc = check_len(pump, request->collection, "collection", err);
-    for (uint32_t i = 0; rc == MR_OK && i < request->predicate_count; i++) {
-        rc = check_filter(pump, &request->predicates[i], err);
-        if (rc != MR_OK)
-            return mr_err_prefix(err, "filters[%" PRIu32 "]", i);
-    }
-    return rc;
-}
 
 /* The journal record: head and program in one piece of memory, kept for compaction. */
 static enum mr_rc make_record(struct mr_subscription *s, const struct mr_request *request,
@@ -102,9 +31,8 @@ static enum mr_rc make_record(struct mr_subscription *s, const struct mr_request
     return head ? MR_OK : mr_reject(err, MR_RETRY, "out of memory, try again");
 }
 
-/* Where a subscriber wants to go on. *resume: the log still reaches back there. */
-static enum mr_rc parse_after(const struct mr_pump *pump, struct mr_str text, uint64_t *after,
-                              bool *resume, struct mr_err *err)
+enum mr_rc mr_pump_parse_after(const struct mr_pump *pump, struct mr_str text, uint64_t *after,
+                               bool *resume, struct mr_err *err)
 {
     struct mr_marker marker;
     enum mr_rc rc = mr_marker_parse(text, &marker, err);
@@ -121,24 +49,26 @@ static enum mr_rc parse_after(const struct mr_pump *pump, struct mr_str text, ui
     return MR_OK;
 }
 
-static enum mr_rc enter(struct mr_pump *pump, struct mr_subscription *s,
-                        const struct mr_request *request, uint64_t now_ns, struct mr_err *err)
+enum mr_rc mr_pump_enter(struct mr_pump *pump, struct mr_subscription *s,
+                         const struct mr_request *request, uint64_t now_ns, struct mr_err *err)
 {
     uint64_t after = 0;
     bool resume = false;
-    enum mr_rc rc = MR_OK;
-    if (request->after.len > 0)
-        rc = parse_after(pump, request->after, &after, &resume, err);
+    enum mr_rc rc = mr_tenant_join(&pump->table, s, request->database, err);
+    if (rc == MR_OK && request->after.len > 0)
+        rc = mr_pump_parse_after(pump, request->after, &after, &resume, err);
     if (rc == MR_OK)
         rc = make_record(s, request, err);
     if (rc != MR_OK)
         return rc;
-    rc = mr_register_add(&pump->reg, s);
+    /* Before the first generation begins there is no journal: it begins with the whole table. */
+    rc = pump->reg.current ? mr_register_add(&pump->reg, s) : MR_OK;
     if (rc != MR_OK)
         return mr_reject(err, rc, "no room in the subscription journal, try again later");
     s->requested_ns = now_ns;
     s->resync = request->after.len > 0 && !resume;
     TAILQ_INSERT_TAIL(&pump->announced, s, waiting);
+    pump->announced_changed |= pump->reg.current == NULL;
     if (!resume)
         return MR_OK;
     rc = mr_resume_join(&pump->resume, s, after, now_ns, err);
@@ -148,9 +78,7 @@ static enum mr_rc enter(struct mr_pump *pump, struct mr_subscription *s,
         return rc;
     }
     mr_deliverer_confirm(&pump->deliverer, s, after);
-    s->confirmed = true;
-    mr_gauge(pump->cell, MR_COUNTER_SUBSCRIPTIONS,
-             mr_counter_get(pump->cell, MR_COUNTER_SUBSCRIPTIONS) + 1);
+    mr_pump_set_confirmed(pump, s);
     return MR_OK;
 }
 
@@ -159,7 +87,14 @@ static void subscribe(struct mr_pump *pump, struct mr_gateway *gateway,
 {
     struct mr_err err = {0};
     struct mr_subscription *s = NULL;
-    enum mr_rc rc = check_request(pump, gateway, request, &err);
+    enum mr_control_code code;
+    enum mr_rc rc = mr_pump_check(pump, request, &code, &err);
+    if (rc == MR_OK)
+        rc = mr_pump_check_quotas(pump, gateway, request->database, &code, &err);
+    /* A name's durable subscriptions and those of its stream reach the same peer. */
+    if (rc == MR_OK && gateway->bound && request->subscription_id.len > 0 &&
+        mr_subscription_find(&pump->table, gateway->bound, request->subscription_id))
+        rc = mr_reject(&err, MR_USAGE, "subscription ID already exists");
     if (rc == MR_OK) {
         rc = mr_subscription_add(&pump->table, gateway, request->subscription_id, &s);
         if (rc == MR_USAGE)
@@ -168,7 +103,7 @@ static void subscribe(struct mr_pump *pump, struct mr_gateway *gateway,
             (void)mr_reject(&err, rc, "out of memory, try again");
     }
     if (rc == MR_OK) {
-        rc = enter(pump, s, request, now_ns, &err);
+        rc = mr_pump_enter(pump, s, request, now_ns, &err);
         if (rc != MR_OK)
             mr_subscription_remove(&pump->table, s);
     }
@@ -178,7 +113,7 @@ static void subscribe(struct mr_pump *pump, struct mr_gateway *gateway,
         mr_deliverer_refuse(&pump->deliverer, gateway->id, request->subscription_id, err.text);
 }
 
-static void end(struct mr_pump *pump, struct mr_subscription *s)
+void mr_pump_end(struct mr_pump *pump, struct mr_subscription *s)
 {
     mr_register_remove(&pump->reg, s);
     bool resuming = s->state == MR_SUB_RESUMING;
@@ -188,6 +123,8 @@ static void end(struct mr_pump *pump, struct mr_subscription *s)
         TAILQ_REMOVE(&pump->waiting, s, waiting);
     if (resuming)
         mr_resume_leave(s);
+    if (s->lease)
+        mr_durable_ended(pump, s);
     if (s->confirmed)
         mr_gauge(pump->cell, MR_COUNTER_SUBSCRIPTIONS,
                  mr_counter_get(pump->cell, MR_COUNTER_SUBSCRIPTIONS) - 1);
@@ -203,7 +140,7 @@ static void unsubscribe(struct mr_pump *pump, struct mr_gateway *gateway, struct
     if (!s->confirmed)
         mr_deliverer_refuse(&pump->deliverer, gateway->id, client_id,
                             "unsubscribed before it was confirmed");
-    end(pump, s);
+    mr_pump_end(pump, s);
 }
 
 static enum mr_rc open_gateway(struct mr_pump *pump, mr_gateway_id id, struct mr_err *err)
@@ -221,19 +158,41 @@ static enum mr_rc open_gateway(struct mr_pump *pump, mr_gateway_id id, struct mr
 static void close_gateway(struct mr_pump *pump, struct mr_gateway *gateway)
 {
     while (!TAILQ_EMPTY(&gateway->subscriptions))
-        end(pump, TAILQ_FIRST(&gateway->subscriptions));
+        mr_pump_end(pump, TAILQ_FIRST(&gateway->subscriptions));
+    mr_durable_unbind(pump, gateway, mr_clock_ns());
     mr_resume_close_gateway(&pump->resume, gateway);
     mr_gateway_remove(&pump->table, gateway);
 }
 
+/* Names the gateway for which the stream speaks, and may say where that one's durable subscriptions
+ * go on. A stream that may not, or whose marker is none, is told nothing new: it gets an answer
+ * without them. */
+static bool speak_for(struct mr_pump *pump, struct mr_gateway *gateway,
+                      const struct mr_request *request, uint64_t now_ns)
+{
+    struct mr_err err = {0};
+    bool resync = false;
+    if (request->gateway_name.len == 0)
+        return false;
+    enum mr_rc rc = mr_durable_bind(pump, gateway, request, now_ns, &err);
+    if (rc == MR_OK && request->after.len > 0)
+        rc = mr_durable_resume(pump, gateway->bound, request->after, &resync, now_ns, &err);
+    if (rc != MR_OK)
+        mr_log_warn("pump", "not_bound", "gateway=%" PRIu64 " why=\"%s\"", gateway->id, err.text);
+    return resync;
+}
+
 static void acknowledge(struct mr_pump *pump, const struct mr_gateway *gateway,
-                        int64_t timestamp_ms)
+                        int64_t timestamp_ms, bool resync)
 {
     char text[MR_MARKER_TEXT_MAX];
     uint64_t through = mr_resume_progress(&pump->resume, gateway, pump->merged);
+    if (gateway->bound)
+        through = mr_resume_progress(&pump->resume, gateway->bound, through);
     struct mr_marker marker = {.log_id = pump->deliverer.log_id, .sequence = through};
     struct mr_str progress = {text, mr_marker_format(marker, text)};
-    enum mr_rc rc = pump->sink->ops->acknowledge(pump->sink, gateway->id, timestamp_ms, progress);
+    enum mr_rc rc =
+        pump->sink->ops->acknowledge(pump->sink, gateway->id, timestamp_ms, progress, resync);
     MR_ASSERT(rc == MR_OK || rc == MR_CLOSED);
     pump->deliverer.queued = true;
 }
@@ -244,7 +203,7 @@ static enum mr_rc handle(struct mr_pump *pump, const struct mr_request *request,
     if (request->kind == MR_REQUEST_OPEN)
         return open_gateway(pump, request->gateway, err);
     struct mr_gateway *gateway = mr_gateway_find(&pump->table, request->gateway);
-    if (!gateway)
+    if (!gateway && request->kind != MR_REQUEST_REGISTER)
         return MR_OK;
     switch (request->kind) {
     case MR_REQUEST_OPEN:
@@ -256,7 +215,11 @@ static enum mr_rc handle(struct mr_pump *pump, const struct mr_request *request,
         unsubscribe(pump, gateway, request->subscription_id);
         break;
     case MR_REQUEST_HEARTBEAT:
-        acknowledge(pump, gateway, request->timestamp_ms);
+        acknowledge(pump, gateway, request->timestamp_ms,
+                    speak_for(pump, gateway, request, now_ns));
+        break;
+    case MR_REQUEST_REGISTER:
+        mr_control_put(&pump->durable.queue, request->control);
         break;
     case MR_REQUEST_CLOSE:
         close_gateway(pump, gateway);

@@ -57,7 +57,7 @@ static struct mr_catchup *find_forming(const struct mr_resume *resume,
 enum mr_rc mr_resume_join(struct mr_resume *resume, struct mr_subscription *s, uint64_t after,
                           uint64_t now_ns, struct mr_err *err)
 {
-    MR_ASSERT(s->state == MR_SUB_ANNOUNCED && !s->applied);
+    MR_ASSERT(s->state != MR_SUB_RESUMING && (s->applied || s->state == MR_SUB_ANNOUNCED));
     struct mr_catchup *c = find_forming(resume, s->gateway);
     if (!c) {
         enum mr_rc rc = mr_catchup_create(&c, err);
@@ -77,7 +77,9 @@ enum mr_rc mr_resume_join(struct mr_resume *resume, struct mr_subscription *s, u
     c->from = after < c->from ? after : c->from;
     c->pump.joined_ns = now_ns;
     c->pump.live_count++;
-    c->pump.unapplied++;
+    c->pump.unapplied += !s->applied;
+    if (s->applied && s->active_after > c->pump.shards_after)
+        c->pump.shards_after = s->active_after; /* the shards match for it behind this only */
     s->state = MR_SUB_RESUMING;
     s->active_after = after;
     s->catchup = c;
@@ -199,7 +201,7 @@ static enum mr_rc deliver_backlog(struct mr_resume *resume, struct mr_catchup *c
                 turn->done++;
                 return MR_AGAIN;
             }
-            if (sink->ops->fill(sink, c->pump.gateway->id) > FILL_MAX) {
+            if (sink->ops->fill(sink, c->pump.gateway->stream) > FILL_MAX) {
                 resume->waits = true;
                 return MR_AGAIN;
             }

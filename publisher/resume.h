@@ -35,8 +35,8 @@ MR_MUST_USE enum mr_rc mr_resume_init(struct mr_resume *resume, const struct mr_
                                       const char *log_dir, struct mr_err *err);
 void mr_resume_fini(struct mr_resume *resume);
 
-/* A subscription (in the journal, state ANNOUNCED) resumes behind a sequence: RESUMING from now on.
- */
+/* A subscription resumes behind a sequence: RESUMING from now on. It is ANNOUNCED and not applied,
+ * or applied and in no list. */
 MR_MUST_USE enum mr_rc mr_resume_join(struct mr_resume *resume,
                                       struct mr_subscription *subscription, uint64_t after,
                                       uint64_t now_ns, struct mr_err *err);

@@ -12,6 +12,9 @@
 #include "proto/event.h"
 #include "shm/board.h"
 
+struct mr_control;
+struct mr_scope;
+
 /* A peer that holds subscriptions: for gRPC one open stream. Ids are never used again. */
 typedef uint64_t mr_gateway_id;
 
@@ -21,7 +24,8 @@ enum mr_request_kind {
     MR_REQUEST_SUBSCRIBE,   /* answer with mr_sink_ops.respond, once, later */
     MR_REQUEST_UNSUBSCRIBE, /* no answer */
     MR_REQUEST_HEARTBEAT,   /* answer with mr_sink_ops.acknowledge, now */
-    MR_REQUEST_CLOSE,       /* the gateway is gone, its queue too; last request of this id */
+    MR_REQUEST_REGISTER, /* durable subscriptions: control, which tells its maker when it is done */
+    MR_REQUEST_CLOSE,    /* the gateway is gone, its queue too; last request of this id */
 };
 struct mr_request {
     enum mr_request_kind kind;
@@ -34,7 +38,12 @@ struct mr_request {
     struct mr_str
         problem; /* SUBSCRIBE that could not be turned into predicates: why ("filters[2].value:
                   * ..."); to be refused with this text */
-    int64_t timestamp_ms; /* HEARTBEAT */
+    int64_t timestamp_ms;       /* HEARTBEAT */
+    struct mr_str gateway_name; /* HEARTBEAT: for whom the stream speaks; empty: for nobody else.
+                                 * Then after: where that one's durable subscriptions go on */
+    struct mr_str payload;      /* REGISTER, within the sink: the message that control is made of */
+    struct mr_control *control; /* REGISTER: taken over by the pump (control.h) */
+    struct mr_scope *scope;     /* what the peer may do; NULL: everything. Lives as the strings */
 };
 
 /* One event, encoded once for all gateways that get it: in the gRPC sink the serialised
@@ -74,8 +83,9 @@ struct mr_sink_ops {
     /* MUST. Queue an answer; same results. Answers do not count against the queue's limit. */
     enum mr_rc (*respond)(struct mr_sink *sink, mr_gateway_id gateway,
                           const struct mr_response *response);
+    /* resync: the marker that the heartbeat brought cannot be gone on from. */
     enum mr_rc (*acknowledge)(struct mr_sink *sink, mr_gateway_id gateway, int64_t timestamp_ms,
-                              struct mr_str progress);
+                              struct mr_str progress, bool resync);
     /* MUST. Share of the gateway's queue in use, 0 to 1; 1 when it is gone. Catch-up waits above
      * 0.5. */
     double (*fill)(struct mr_sink *sink, mr_gateway_id gateway);

@@ -14,9 +14,12 @@ static struct mr_subscription *at(const struct mr_subscriptions *table, uint32_t
     return &table->chunks[slot / MR_CHUNK_SLOTS][slot % MR_CHUNK_SLOTS];
 }
 
+/* Durable ones hang by their id alone, which is theirs whatever the gateway. */
 static uint32_t bucket_of(const struct mr_subscriptions *table, mr_gateway_id gateway,
                           struct mr_str client_id)
 {
+    if (gateway & MR_GATEWAY_NAMED)
+        gateway = MR_GATEWAY_NAMED;
     struct mr_str id = {(const char *)&gateway, sizeof gateway};
     return (uint32_t)mr_doc_hash(id, client_id, MR_STR("")) & (table->bucket_count - 1);
 }
@@ -29,7 +32,9 @@ enum mr_rc mr_subscriptions_init(struct mr_subscriptions *table, uint32_t use_ba
     table->chunks = calloc(MR_SLOTS_MAX / MR_CHUNK_SLOTS, sizeof(struct mr_subscription *));
     table->buckets = calloc(table->bucket_count, sizeof *table->buckets);
     table->gateway_buckets = calloc(GATEWAY_BUCKETS, sizeof(struct mr_gateway *));
-    if (!table->chunks || !table->buckets || !table->gateway_buckets) {
+    table->name_buckets = calloc(GATEWAY_BUCKETS, sizeof(struct mr_gateway *));
+    if (!table->chunks || !table->buckets || !table->gateway_buckets || !table->name_buckets ||
+        !mr_tenants_init(table)) {
         mr_subscriptions_fini(table);
         return mr_fail(err, MR_FATAL, "make the table of subscriptions");
     }
@@ -42,14 +47,19 @@ void mr_subscriptions_fini(struct mr_subscriptions *table)
         struct mr_gateway *gateway = TAILQ_FIRST(&table->gateways);
         while (!TAILQ_EMPTY(&gateway->subscriptions))
             mr_subscription_remove(table, TAILQ_FIRST(&gateway->subscriptions));
+        if (gateway->bound)
+            gateway->bound->bound = NULL;
+        gateway->bound = NULL;
         mr_gateway_remove(table, gateway);
     }
+    mr_tenants_fini(table);
     if (table->chunks)
         for (uint32_t i = 0; i < MR_SLOTS_MAX / MR_CHUNK_SLOTS; i++)
             free(table->chunks[i]);
     free(table->chunks);
     free(table->buckets);
     free(table->gateway_buckets);
+    free(table->name_buckets);
     *table = (struct mr_subscriptions){0};
 }
 
@@ -60,15 +70,60 @@ enum mr_rc mr_gateway_add(struct mr_subscriptions *table, mr_gateway_id id, stru
     struct mr_gateway *gateway = calloc(1, sizeof *gateway);
     if (!gateway)
         return mr_fail(err, MR_FATAL, "add gateway %" PRIu64, id);
-    gateway->id = id;
+    gateway->id = gateway->stream = id;
     TAILQ_INIT(&gateway->subscriptions);
     struct mr_gateway **bucket = &table->gateway_buckets[id % GATEWAY_BUCKETS];
     gateway->hash_next = *bucket;
     *bucket = gateway;
     TAILQ_INSERT_TAIL(&table->gateways, gateway, all);
-    table->gateway_count++;
+    table->gateway_count += (id & MR_GATEWAY_NAMED) == 0;
     *out = gateway;
     return MR_OK;
+}
+
+static struct mr_gateway **name_bucket(const struct mr_subscriptions *table, struct mr_str name)
+{
+    return &table->name_buckets[mr_doc_hash(name, MR_STR(""), MR_STR("")) % GATEWAY_BUCKETS];
+}
+
+enum mr_rc mr_gateway_add_named(struct mr_subscriptions *table, struct mr_str name,
+                                struct mr_gateway **out, struct mr_err *err)
+{
+    MR_ASSERT(name.len > 0 && !mr_gateway_named(table, name));
+    char *copy = malloc(name.len);
+    if (!copy)
+        return mr_fail(err, MR_FATAL, "add a gateway");
+    struct mr_gateway *gateway;
+    enum mr_rc rc = mr_gateway_add(table, MR_GATEWAY_NAMED | ++table->next_name_id, &gateway, err);
+    if (rc != MR_OK) {
+        free(copy);
+        return rc;
+    }
+    memcpy(copy, name.data, name.len);
+    gateway->name = (struct mr_str){copy, name.len};
+    gateway->stream = 0;
+    struct mr_gateway **bucket = name_bucket(table, name);
+    gateway->name_next = *bucket;
+    *bucket = gateway;
+    *out = gateway;
+    return MR_OK;
+}
+
+struct mr_gateway *mr_gateway_named(const struct mr_subscriptions *table, struct mr_str name)
+{
+    struct mr_gateway *gateway = *name_bucket(table, name);
+    while (gateway && !mr_str_equal(gateway->name, name))
+        gateway = gateway->name_next;
+    return gateway;
+}
+
+static void unlink_name(struct mr_subscriptions *table, struct mr_gateway *gateway)
+{
+    struct mr_gateway **link = name_bucket(table, gateway->name);
+    while (*link != gateway)
+        link = &(*link)->name_next;
+    *link = gateway->name_next;
+    free((char *)(uintptr_t)gateway->name.data);
 }
 
 struct mr_gateway *mr_gateway_find(const struct mr_subscriptions *table, mr_gateway_id id)
@@ -81,13 +136,15 @@ struct mr_gateway *mr_gateway_find(const struct mr_subscriptions *table, mr_gate
 
 void mr_gateway_remove(struct mr_subscriptions *table, struct mr_gateway *gateway)
 {
-    MR_ASSERT(gateway->subscription_count == 0 && gateway->hit_count == 0);
+    MR_ASSERT(gateway->subscription_count == 0 && gateway->hit_count == 0 && !gateway->bound);
+    if (gateway->name.len > 0)
+        unlink_name(table, gateway);
     struct mr_gateway **link = &table->gateway_buckets[gateway->id % GATEWAY_BUCKETS];
     while (*link != gateway)
         link = &(*link)->hash_next;
     *link = gateway->hash_next;
     TAILQ_REMOVE(&table->gateways, gateway, all);
-    table->gateway_count--;
+    table->gateway_count -= (gateway->id & MR_GATEWAY_NAMED) == 0;
     free(gateway->hits);
     free(gateway);
 }
@@ -162,6 +219,19 @@ struct mr_subscription *mr_subscription_find(const struct mr_subscriptions *tabl
     return NULL;
 }
 
+struct mr_subscription *mr_subscription_find_durable(const struct mr_subscriptions *table,
+                                                     struct mr_str id)
+{
+    uint32_t link = table->buckets[bucket_of(table, MR_GATEWAY_NAMED, id)];
+    while (link != 0) {
+        struct mr_subscription *s = at(table, link - 1);
+        if (s->lease && mr_str_equal(s->client_id, id))
+            return s;
+        link = s->hash_next;
+    }
+    return NULL;
+}
+
 /* A name for who gave none; a client may have chosen the very same one before. */
 static struct mr_str make_name(const struct mr_subscriptions *table,
                                const struct mr_gateway *gateway, const struct mr_subscription *s,
@@ -207,17 +277,39 @@ enum mr_rc mr_subscription_add(struct mr_subscriptions *table, struct mr_gateway
     return MR_OK;
 }
 
-void mr_subscription_remove(struct mr_subscriptions *table, struct mr_subscription *s)
+static void unlink_bucket(struct mr_subscriptions *table, struct mr_subscription *s)
 {
-    MR_ASSERT(s->state != MR_SUB_FREE && table->count > 0);
     uint32_t *link = &table->buckets[bucket_of(table, s->gateway->id, s->client_id)];
     while (*link != s->slot + 1)
         link = &at(table, *link - 1)->hash_next;
     *link = s->hash_next;
+}
+
+void mr_subscription_swap_ids(struct mr_subscriptions *table, struct mr_subscription *a,
+                              struct mr_subscription *b)
+{
+    MR_ASSERT(a->gateway == b->gateway);
+    unlink_bucket(table, a);
+    unlink_bucket(table, b);
+    struct mr_str id = a->client_id;
+    a->client_id = b->client_id;
+    b->client_id = id;
+    link_bucket(table, a);
+    link_bucket(table, b);
+}
+
+void mr_subscription_remove(struct mr_subscriptions *table, struct mr_subscription *s)
+{
+    MR_ASSERT(s->state != MR_SUB_FREE && table->count > 0);
+    unlink_bucket(table, s);
+    mr_tenant_leave(table, s);
     TAILQ_REMOVE(&s->gateway->subscriptions, s, of_gateway);
     s->gateway->subscription_count--;
     free((char *)(uintptr_t)s->client_id.data);
     free(s->record);
+    if (s->lease)
+        free(s->lease->record);
+    free(s->lease);
     give_slot(table, s);
     table->count--;
 }

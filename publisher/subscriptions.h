@@ -6,6 +6,7 @@
 #define MR_PUBLISHER_SUBSCRIPTIONS_H
 #include <sys/queue.h>
 
+#include "publisher/lease.h"
 #include "publisher/sink.h"
 
 struct mr_catchup;
@@ -16,6 +17,13 @@ enum mr_subscription_state {
     MR_SUB_WAITING,   /* every shard has it; the merge has not reached active_after */
     MR_SUB_LIVE,      /* confirmed */
     MR_SUB_RESUMING,  /* confirmed; its deliveries come from the log */
+};
+
+/* The subscriptions of one database count together, whoever holds them. */
+struct mr_tenant {
+    struct mr_str name; /* behind it */
+    uint32_t subscription_count;
+    struct mr_tenant *hash_next;
 };
 
 struct mr_gateway;
@@ -36,18 +44,30 @@ struct mr_subscription {
     bool applied;               /* every shard has it */
     bool confirmed;             /* its answer is on the way */
     struct mr_catchup *catchup; /* RESUMING: its group; borrowed */
+    struct mr_tenant *tenant;   /* counts it; NULL: nobody does yet */
+    struct mr_lease *lease;     /* owned; NULL: it ends with its stream */
+    uint64_t matches;           /* events that concerned it */
+    uint64_t drops;             /* of these: nobody was there to take them */
+    int64_t last_match_us;      /* wall clock; 0: never */
     TAILQ_ENTRY(mr_subscription) of_gateway;
     TAILQ_ENTRY(mr_subscription) waiting; /* ANNOUNCED or WAITING, or RESUMING and not applied */
 };
 TAILQ_HEAD(mr_subscription_list, mr_subscription);
 
+/* Somebody who holds subscriptions: an open stream, or a name that durable subscriptions were
+ * registered for and that a stream may speak for at a time ("bound"). */
 struct mr_gateway {
     mr_gateway_id id;
+    struct mr_str name;       /* owned; empty: a stream */
+    mr_gateway_id stream;     /* where deliveries go: its own id, or that of bound; 0: nowhere */
+    struct mr_gateway *bound; /* of a name: the stream that speaks for it, and the other way */
+    uint64_t seen_ns;         /* of a name: when a stream last spoke for it; 0: never */
+    uint64_t seen_kept_ns;    /* seen_ns as the store has it */
     uint32_t subscription_count;
     bool over_limit; /* one gateway too many: it gets no subscriptions */
     bool cut;        /* a delivery was refused for good; its CLOSE is on the way */
     struct mr_subscription_list subscriptions;
-    struct mr_gateway *hash_next;
+    struct mr_gateway *hash_next, *name_next;
     TAILQ_ENTRY(mr_gateway) all;
     /* Of the event that is being delivered. */
     struct mr_subscription **hits;
@@ -66,10 +86,14 @@ struct mr_subscriptions {
     uint32_t *buckets; /* slot + 1 */
     uint32_t bucket_count;
     struct mr_gateway_list gateways;
-    struct mr_gateway **gateway_buckets;
-    uint32_t gateway_count;
+    struct mr_gateway **gateway_buckets, **name_buckets;
+    uint32_t gateway_count; /* streams */
+    uint64_t next_name_id;
+    struct mr_tenant **tenant_buckets;
 };
 enum { MR_CHUNK_SLOTS = 4096, MR_SLOTS_MAX = 1 << 24 };
+/* Ids of gateways that are names begin here; no sink gives such ids to its streams. */
+#define MR_GATEWAY_NAMED (UINT64_C(1) << 63)
 
 /* use_base: see docs/design.md: generation << 20, so that no use of a predecessor comes again. */
 MR_MUST_USE enum mr_rc mr_subscriptions_init(struct mr_subscriptions *table, uint32_t use_base,
@@ -80,6 +104,11 @@ void mr_subscriptions_fini(struct mr_subscriptions *table);
 MR_MUST_USE enum mr_rc mr_gateway_add(struct mr_subscriptions *table, mr_gateway_id id,
                                       struct mr_gateway **out, struct mr_err *err);
 struct mr_gateway *mr_gateway_find(const struct mr_subscriptions *table, mr_gateway_id id);
+/* A name's gateway; made when it is not there and out is to be set. NULL: there is none. MR_FATAL:
+ * out of memory. */
+struct mr_gateway *mr_gateway_named(const struct mr_subscriptions *table, struct mr_str name);
+MR_MUST_USE enum mr_rc mr_gateway_add_named(struct mr_subscriptions *table, struct mr_str name,
+                                            struct mr_gateway **out, struct mr_err *err);
 /* It has no subscriptions any more. */
 void mr_gateway_remove(struct mr_subscriptions *table, struct mr_gateway *gateway);
 
@@ -89,9 +118,25 @@ MR_MUST_USE enum mr_rc mr_subscription_add(struct mr_subscriptions *table,
                                            struct mr_gateway *gateway, struct mr_str client_id,
                                            struct mr_subscription **out);
 void mr_subscription_remove(struct mr_subscriptions *table, struct mr_subscription *subscription);
+/* Two subscriptions of one gateway change ids. */
+void mr_subscription_swap_ids(struct mr_subscriptions *table, struct mr_subscription *a,
+                              struct mr_subscription *b);
+/* The durable one of this id, whatever its gateway. */
+struct mr_subscription *mr_subscription_find_durable(const struct mr_subscriptions *table,
+                                                     struct mr_str id);
 struct mr_subscription *mr_subscription_find(const struct mr_subscriptions *table,
                                              const struct mr_gateway *gateway,
                                              struct mr_str client_id);
+
+/* tenants.c. Subscriptions of a database. */
+bool mr_tenants_init(struct mr_subscriptions *table);
+void mr_tenants_fini(struct mr_subscriptions *table);
+void mr_tenant_leave(struct mr_subscriptions *table, struct mr_subscription *subscription);
+uint32_t mr_tenant_count(const struct mr_subscriptions *table, struct mr_str database);
+/* Count one there; mr_subscription_remove takes it off. MR_FATAL: out of memory. */
+MR_MUST_USE enum mr_rc mr_tenant_join(struct mr_subscriptions *table,
+                                      struct mr_subscription *subscription, struct mr_str database,
+                                      struct mr_err *err);
 
 static inline uint64_t mr_subscription_id(const struct mr_subscription *subscription)
 {

@@ -7,6 +7,7 @@
 
 #include "common/log.h"
 #include "proto/json.h"
+#include "publisher/control.h"
 #include "publisher/sinks/grpc_stream.h"
 #include "rpc/grpc_health.h"
 #include "rpc/grpc_reflection.h"
@@ -102,6 +103,8 @@ static enum mr_rc open_server(struct grpc_sink *g, struct mr_err *err)
     return mr_grpc_server_open(&g->server, &options, err);
 }
 
+static void answer(void *context, mr_gateway_id gateway, grpc_slice message);
+
 static enum mr_rc sink_open(struct mr_sink **out, const struct mr_config *config,
                             struct mr_cell_shm *cell, struct mr_err *err)
 {
@@ -123,6 +126,8 @@ static enum mr_rc sink_open(struct mr_sink **out, const struct mr_config *config
         sink_free(g);
         return rc;
     }
+    g->streams.answer = answer;
+    g->streams.answer_context = g;
     rc = open_server(g, err);
     if (rc != MR_OK) {
         mr_grpc_streams_fini(&g->streams);
@@ -254,15 +259,26 @@ static enum mr_rc sink_respond(struct mr_sink *sink, mr_gateway_id gateway,
 }
 
 static enum mr_rc sink_acknowledge(struct mr_sink *sink, mr_gateway_id gateway,
-                                   int64_t timestamp_ms, struct mr_str progress)
+                                   int64_t timestamp_ms, struct mr_str progress, bool resync)
 {
     struct grpc_sink *g = from_base(sink);
     struct mr_grpc_stream *stream = find_stream(g, gateway);
     if (!stream)
         return MR_CLOSED;
-    grpc_slice message = grpc_slice_malloc(mr_wire_ack_size(timestamp_ms, progress));
-    mr_wire_put_ack(GRPC_SLICE_START_PTR(message), timestamp_ms, progress);
+    const struct mr_wire_ack ack = {timestamp_ms, progress, resync};
+    grpc_slice message = grpc_slice_malloc(mr_wire_ack_size(&ack));
+    mr_wire_put_ack(GRPC_SLICE_START_PTR(message), &ack);
     return queue(g, stream, message, NULL);
+}
+
+static void answer(void *context, mr_gateway_id gateway, grpc_slice message)
+{
+    struct grpc_sink *g = context;
+    struct mr_grpc_stream *stream = find_stream(g, gateway);
+    if (stream)
+        (void)queue(g, stream, message, NULL); /* or it is being closed, and needs none */
+    else
+        grpc_slice_unref(message);
 }
 
 static double sink_fill(struct mr_sink *sink, mr_gateway_id gateway)
@@ -292,8 +308,12 @@ static void sink_serving(struct mr_sink *sink, bool serving)
 static void empty_inbox(struct grpc_sink *g)
 {
     struct mr_request request;
-    while (sink_poll(&g->base, &request) == MR_OK)
-        continue;
+    while (sink_poll(&g->base, &request) == MR_OK) {
+        if (request.kind != MR_REQUEST_REGISTER)
+            continue;
+        mr_control_fail(request.control, MR_CONTROL_UNAVAILABLE, "the publisher is stopping");
+        request.control->done(request.control);
+    }
 }
 
 static void sink_close(struct mr_sink *sink, uint64_t deadline_ns)

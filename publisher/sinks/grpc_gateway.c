@@ -47,6 +47,7 @@ void mr_grpc_stream_unref(struct mr_grpc_stream *s)
     streams->free_places[streams->free_count++] = place;
     pthread_mutex_unlock(&streams->lock);
     pthread_mutex_destroy(&s->lock);
+    mr_scope_unref(s->scope);
     free(s->queue);
     free(s);
 }

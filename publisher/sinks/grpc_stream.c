@@ -128,9 +128,12 @@ static bool pass_on(struct mr_grpc_stream *s, grpc_slice bytes)
         request->bytes = bytes;
         rc = mr_wire_decode(mr_grpc_slice_str(&request->bytes), &s->streams->limits.wire,
                             &request->arena, &request->request, &err);
+        if (rc == MR_OK && request->request.kind == MR_REQUEST_REGISTER)
+            rc = mr_grpc_registration(s, &request->request, request->bytes, &err);
     }
     if (rc == MR_OK) {
         request->request.gateway = s->id;
+        request->request.scope = s->scope;
         pthread_mutex_lock(&s->lock);
         s->unpolled++;
         pthread_mutex_unlock(&s->lock);

@@ -46,6 +46,10 @@ struct mr_grpc_stream_limits {
 struct mr_grpc_streams {
     struct mr_grpc_stream_limits limits;
     struct mr_grpc_inbox inbox;
+    /* Set by the sink: queue an answer, whose slice is taken, for a stream that may be gone. Pump.
+     */
+    void (*answer)(void *context, mr_gateway_id gateway, grpc_slice message);
+    void *answer_context;
     pthread_mutex_t
         lock; /* of what follows; the locks of a stream and of the inbox may be taken inside */
     bool stopping;

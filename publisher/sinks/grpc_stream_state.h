@@ -2,6 +2,7 @@
  * sides: grpc_stream.c (queue thread) and grpc_gateway.c (pump). */
 #ifndef MR_PUBLISHER_SINKS_GRPC_STREAM_STATE_H
 #define MR_PUBLISHER_SINKS_GRPC_STREAM_STATE_H
+#include "publisher/scope.h"
 #include "publisher/sinks/grpc_stream.h"
 
 enum {
@@ -29,7 +30,8 @@ struct mr_grpc_stream {
     struct mr_grpc_streams *streams;
     struct mr_grpc_call call;
     mr_gateway_id id;
-    _Atomic uint32_t refs; /* queue thread, pump */
+    _Atomic uint32_t refs;  /* queue thread, pump */
+    struct mr_scope *scope; /* what its peer may do; NULL: everything */
     struct mr_grpc_request open, close;
     struct mr_grpc_op metadata, read, write, end, gone, nudge;
 
@@ -59,6 +61,10 @@ struct mr_grpc_stream {
     uint32_t unpolled;
     bool paused; /* not read because of unpolled or answers */
 };
+
+/* Make the control of a REGISTER from its payload, which lies in bytes. */
+enum mr_rc mr_grpc_registration(struct mr_grpc_stream *s, struct mr_request *request,
+                                grpc_slice bytes, struct mr_err *err);
 
 /* Both sides. */
 void mr_grpc_inbox_put(struct mr_grpc_inbox *inbox, struct mr_grpc_request *request);

@@ -106,20 +106,22 @@ uint8_t *mr_wire_put_response(uint8_t *at, const struct mr_response *response)
     return mr_pb_put_number(at, MR_FIELD_RESPONSE_RESYNC, response->resync);
 }
 
-static size_t ack_len(int64_t timestamp_ms, struct mr_str progress)
+static size_t ack_len(const struct mr_wire_ack *ack)
 {
-    return mr_pb_number_size(MR_FIELD_ACK_TIMESTAMP, (uint64_t)timestamp_ms) +
-           mr_pb_text_size(MR_FIELD_ACK_PROGRESS, progress);
+    return mr_pb_number_size(MR_FIELD_ACK_TIMESTAMP, (uint64_t)ack->timestamp_ms) +
+           mr_pb_text_size(MR_FIELD_ACK_PROGRESS, ack->progress) +
+           mr_pb_number_size(MR_FIELD_ACK_RESYNC, ack->resync);
 }
 
-size_t mr_wire_ack_size(int64_t timestamp_ms, struct mr_str progress)
+size_t mr_wire_ack_size(const struct mr_wire_ack *ack)
 {
-    return mr_pb_bytes_size(MR_FIELD_MESSAGE_HEARTBEAT_ACK, ack_len(timestamp_ms, progress));
+    return mr_pb_bytes_size(MR_FIELD_MESSAGE_HEARTBEAT_ACK, ack_len(ack));
 }
 
-uint8_t *mr_wire_put_ack(uint8_t *at, int64_t timestamp_ms, struct mr_str progress)
+uint8_t *mr_wire_put_ack(uint8_t *at, const struct mr_wire_ack *ack)
 {
-    at = mr_pb_put_head(at, MR_FIELD_MESSAGE_HEARTBEAT_ACK, ack_len(timestamp_ms, progress));
-    at = mr_pb_put_number(at, MR_FIELD_ACK_TIMESTAMP, (uint64_t)timestamp_ms);
-    return mr_pb_put_text(at, MR_FIELD_ACK_PROGRESS, progress);
+    at = mr_pb_put_head(at, MR_FIELD_MESSAGE_HEARTBEAT_ACK, ack_len(ack));
+    at = mr_pb_put_number(at, MR_FIELD_ACK_TIMESTAMP, (uint64_t)ack->timestamp_ms);
+    at = mr_pb_put_text(at, MR_FIELD_ACK_PROGRESS, ack->progress);
+    return mr_pb_put_number(at, MR_FIELD_ACK_RESYNC, ack->resync);
 }

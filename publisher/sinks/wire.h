@@ -26,6 +26,12 @@ MR_MUST_USE enum mr_rc mr_wire_decode(struct mr_str message, const struct mr_wir
                                       struct mr_wire_arena *arena, struct mr_request *out,
                                       struct mr_err *err);
 
+/* A SubscribeRequest alone: a SUBSCRIBE, otherwise as above. */
+MR_MUST_USE enum mr_rc mr_wire_decode_subscribe(struct mr_str message,
+                                                const struct mr_wire_limits *limits,
+                                                struct mr_wire_arena *arena, struct mr_request *out,
+                                                struct mr_err *err);
+
 /* The event part of a delivery: EventDelivery.event, tag and length included, so that it is the
  * same bytes for everyone. size fills len. */
 struct mr_wire_event {
@@ -50,6 +56,11 @@ uint8_t *mr_wire_put_head(uint8_t *at, const struct mr_wire_head *h); /* after s
 /* Whole StreamerMessages. */
 size_t mr_wire_response_size(const struct mr_response *response);
 uint8_t *mr_wire_put_response(uint8_t *at, const struct mr_response *response);
-size_t mr_wire_ack_size(int64_t timestamp_ms, struct mr_str progress);
-uint8_t *mr_wire_put_ack(uint8_t *at, int64_t timestamp_ms, struct mr_str progress);
+struct mr_wire_ack {
+    int64_t timestamp_ms;
+    struct mr_str progress;
+    bool resync;
+};
+size_t mr_wire_ack_size(const struct mr_wire_ack *ack);
+uint8_t *mr_wire_put_ack(uint8_t *at, const struct mr_wire_ack *ack);
 #endif

@@ -394,11 +394,12 @@ static enum mr_rc get_heartbeat(struct decoder *d, struct mr_str bytes, struct m
     out->kind = MR_REQUEST_HEARTBEAT;
     struct mr_pb_reader reader = mr_pb_read(bytes);
     struct mr_pb_field field;
-    struct mr_str gateway_id; /* for people who read a capture; nothing depends on it */
     while (mr_pb_next(&reader, &field)) {
         enum mr_rc rc = MR_OK;
         if (field.number == MR_FIELD_HEARTBEAT_GATEWAY_ID)
-            rc = get_text(d, &field, "heartbeat.gateway_id", &gateway_id);
+            rc = get_text(d, &field, "heartbeat.gateway_id", &out->gateway_name);
+        else if (field.number == MR_FIELD_HEARTBEAT_AFTER)
+            rc = get_text(d, &field, "heartbeat.after", &out->after);
         else if (field.number == MR_FIELD_HEARTBEAT_TIMESTAMP)
             rc = want(d, &field, MR_PB_VARINT, "heartbeat.timestamp");
         if (rc != MR_OK)
@@ -409,6 +410,15 @@ static enum mr_rc get_heartbeat(struct decoder *d, struct mr_str bytes, struct m
     return finish(d, &reader, "heartbeat");
 }
 
+enum mr_rc mr_wire_decode_subscribe(struct mr_str message, const struct mr_wire_limits *limits,
+                                    struct mr_wire_arena *arena, struct mr_request *out,
+                                    struct mr_err *err)
+{
+    struct decoder d = {limits, arena, err};
+    *out = (struct mr_request){0};
+    return get_subscribe(&d, message, out);
+}
+
 enum mr_rc mr_wire_decode(struct mr_str message, const struct mr_wire_limits *limits,
                           struct mr_wire_arena *arena, struct mr_request *out, struct mr_err *err)
 {
@@ -417,8 +427,9 @@ enum mr_rc mr_wire_decode(struct mr_str message, const struct mr_wire_limits *li
     struct mr_pb_field field, payload = {0};
     *out = (struct mr_request){0};
     while (mr_pb_next(&reader, &field)) {
-        if (field.number >= MR_FIELD_GATEWAY_SUBSCRIBE &&
-            field.number <= MR_FIELD_GATEWAY_HEARTBEAT)
+        if ((field.number >= MR_FIELD_GATEWAY_SUBSCRIBE &&
+             field.number <= MR_FIELD_GATEWAY_HEARTBEAT) ||
+            field.number == MR_FIELD_GATEWAY_REGISTER)
             payload = field; /* of a oneof, the last one counts */
     }
     enum mr_rc rc = finish(&d, &reader, "GatewayMessage");
@@ -426,7 +437,8 @@ enum mr_rc mr_wire_decode(struct mr_str message, const struct mr_wire_limits *li
         return rc;
     if (payload.number == 0)
         return mr_reject(err, MR_CORRUPT,
-                         "payload: expected subscribe, unsubscribe or heartbeat, got none");
+                         "payload: expected subscribe, unsubscribe, heartbeat or register, "
+                         "got none");
     rc = want(&d, &payload, MR_PB_BYTES, "payload");
     if (rc != MR_OK)
         return rc;
@@ -435,6 +447,10 @@ enum mr_rc mr_wire_decode(struct mr_str message, const struct mr_wire_limits *li
         return get_subscribe(&d, payload.bytes, out);
     case MR_FIELD_GATEWAY_UNSUBSCRIBE:
         return get_unsubscribe(&d, payload.bytes, out);
+    case MR_FIELD_GATEWAY_REGISTER:
+        out->kind = MR_REQUEST_REGISTER;
+        out->payload = payload.bytes;
+        return MR_OK;
     default:
         return get_heartbeat(&d, payload.bytes, out);
     }

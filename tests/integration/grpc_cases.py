@@ -18,8 +18,8 @@ def subscribe_bytes(data):
 
 
 BROKEN = [
-    ("empty message", b"", Code.INVALID_ARGUMENT, "payload: expected subscribe, unsubscribe or heartbeat"),
-    ("unknown payload only", b"\xa2\x06\x01x", Code.INVALID_ARGUMENT, "payload: expected subscribe"),
+    ("empty message", b"", Code.INVALID_ARGUMENT, "payload: expected subscribe, unsubscribe, heartbeat or register"),
+    ("unknown payload only", b"\xd2\x05\x01x", Code.INVALID_ARGUMENT, "payload: expected subscribe"),
     ("payload is a number", b"\x08\x01", Code.INVALID_ARGUMENT, "payload: expected a string or message"),
     ("random bytes", bytes(range(200, 256)), Code.INVALID_ARGUMENT, "expected a protobuf message"),
     ("cut within a number", b"\x0a\x80", Code.INVALID_ARGUMENT, "it ends within a number"),

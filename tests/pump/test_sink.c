@@ -159,8 +159,9 @@ static enum mr_rc sink_respond(struct mr_sink *sink, mr_gateway_id gateway,
 }
 
 static enum mr_rc sink_acknowledge(struct mr_sink *sink, mr_gateway_id gateway,
-                                   int64_t timestamp_ms, struct mr_str progress)
+                                   int64_t timestamp_ms, struct mr_str progress, bool resync)
 {
+    test_sink.ack_resync = resync;
     (void)sink;
     (void)gateway;
     test_sink.acknowledged++;

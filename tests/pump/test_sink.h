@@ -35,6 +35,7 @@ struct test_sink_state {
     struct test_subscription *subscriptions;
     uint32_t subscription_count, subscription_capacity;
     uint64_t encodes, releases, deliveries, flushes, acknowledged;
+    bool ack_resync;
     uint64_t ack_marker;
     int64_t ack_timestamp_ms;
     bool serving, open;

@@ -15,6 +15,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "proto/marker.h"
+#include "publisher/control.h"
 #include "publisher/sink.h"
 
 enum { SUBSCRIPTIONS_MAX = 65536, NAME_BYTES = 64, COMMAND_BYTES = 256, PADDING_MAX = 1 << 24 };
@@ -95,9 +96,13 @@ static void handle(struct pump *p, const struct mr_request *request)
         break;
     case MR_REQUEST_HEARTBEAT:
         (void)mr_sink_grpc.acknowledge(p->sink, request->gateway, request->timestamp_ms,
-                                       progress(p, marker));
+                                       progress(p, marker), false);
         p->queued = true;
         p->heartbeats++;
+        break;
+    case MR_REQUEST_REGISTER: /* nothing here keeps them */
+        mr_control_fail(request->control, MR_CONTROL_UNAVAILABLE, "no store");
+        request->control->done(request->control);
         break;
     case MR_REQUEST_CLOSE:
         drop_subscriptions(p, request->gateway, NULL);

@@ -106,7 +106,7 @@ static const struct broken_combination broken_combinations[] = {
     {{{"log.retention_size", "1MiB"}},
      "log.segment_size: 64MiB is greater than log.retention_size"},
     {{{"publisher.subscriptions_max", "5"}},
-     "publisher.subscriptions_per_gateway_max: 100000 is greater than publisher.subscriptions_max, "
+     "publisher.subscriptions_per_gateway_max: 10000 is greater than publisher.subscriptions_max, "
      "5"},
     {{{"publisher.value_bytes_max", "8MiB"}},
      "publisher.value_bytes_max: 8MiB is greater than publisher.message_bytes_max"},

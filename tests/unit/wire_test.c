@@ -143,8 +143,8 @@ static void broken_messages_are_refused_with_the_field_and_the_expectation(void 
 {
     (void)state;
     static const struct broken rows[] = {
-        {BYTES(""), "payload: expected subscribe, unsubscribe or heartbeat, got none"},
-        {BYTES("\xa2\x06\x01x"), "payload"},
+        {BYTES(""), "payload: expected subscribe, unsubscribe, heartbeat or register, got none"},
+        {BYTES("\xd2\x05\x01x"), "payload"},
         {BYTES("\x08\x01"), "payload: expected a string or message, got a number"},
         {BYTES("\x0a\x05"), "a field is longer than the message"},
         {BYTES("\x0a"), "it ends within a number"},
@@ -396,13 +396,15 @@ static void answers_unpack_to_what_was_encoded(void **state)
     assert_string_equal(m->subscribe_response->progress, "m");
     syntrix__streamer__v1__streamer_message__free_unpacked(m, NULL);
 
-    end = mr_wire_put_ack(bytes, INT64_MIN, MR_STR("p"));
-    assert_int_equal(end - bytes, mr_wire_ack_size(INT64_MIN, MR_STR("p")));
+    const struct mr_wire_ack ack = {INT64_MIN, MR_STR("p"), true};
+    end = mr_wire_put_ack(bytes, &ack);
+    assert_int_equal(end - bytes, mr_wire_ack_size(&ack));
     m = unpack(bytes, end);
     assert_int_equal(m->payload_case,
                      SYNTRIX__STREAMER__V1__STREAMER_MESSAGE__PAYLOAD_HEARTBEAT_ACK);
     assert_true(m->heartbeat_ack->timestamp == INT64_MIN);
     assert_string_equal(m->heartbeat_ack->progress, "p");
+    assert_true(m->heartbeat_ack->resync);
     syntrix__streamer__v1__streamer_message__free_unpacked(m, NULL);
 }
 

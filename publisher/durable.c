@@ -1,0 +1,296 @@
+#include "publisher/durable.h"
+
+#include <stdlib.h>
+
+#include "common/log.h"
+#include "publisher/pump_state.h"
+
+/* Of one turn: deliveries go in between. */
+enum { TURN_CONTROLS = 256, TURN_EXPIRED = 1024 };
+/* How often the gateways that are spoken for are written down: what a crash may take off a lease. */
+#define SEEN_NS (5 * MR_NS_PER_S)
+
+void mr_durable_init(struct mr_durable *durable, struct mr_doorbell_shm *bell)
+{
+    mr_control_queue_init(&durable->queue, bell);
+    STAILQ_INIT(&durable->changes);
+    mr_boot_id(durable->boot_id);
+}
+
+bool mr_durable_change(struct mr_pump *pump, const struct mr_store_change *what)
+{
+    struct mr_store_change *change =
+        mr_store_change_create(what->table, what->key, what->value);
+    if (!change)
+        return false;
+    change->subscription = what->subscription;
+    change->context = what->context;
+    STAILQ_INSERT_TAIL(&pump->durable.changes, change, next);
+    return true;
+}
+
+enum mr_rc mr_durable_lease(struct mr_pump *pump, struct mr_subscription *s,
+                            const struct mr_spec *spec, uint64_t deadline_ns, struct mr_err *err)
+{
+    struct mr_lease *lease = calloc(1, sizeof *lease);
+    if (lease)
+        lease->record = mr_spec_make(spec, &lease->record_len);
+    if (!lease || !lease->record) {
+        free(lease);
+        return mr_reject(err, MR_RETRY, "out of memory, try again");
+    }
+    lease->subscription = s;
+    lease->ttl_s = spec->head.ttl_s;
+    lease->created_us = spec->head.created_us;
+    lease->deadline_ns = deadline_ns;
+    s->lease = lease;
+    mr_wheel_put(&pump->durable.wheel, lease);
+    mr_gauge(pump->cell, MR_COUNTER_DURABLE, mr_counter_get(pump->cell, MR_COUNTER_DURABLE) + 1);
+    return MR_OK;
+}
+
+void mr_durable_unlease(struct mr_pump *pump, struct mr_subscription *s)
+{
+    if (!s->lease)
+        return;
+    mr_wheel_remove(&pump->durable.wheel, s->lease);
+    mr_gauge(pump->cell, MR_COUNTER_DURABLE, mr_counter_get(pump->cell, MR_COUNTER_DURABLE) - 1);
+}
+
+/* Its waiter hears of it when the store has it and every shard, too. */
+static void settle(struct mr_subscription *s, enum mr_control_code code, const char *text)
+{
+    struct mr_lease *lease = s->lease;
+    struct mr_control *control = lease->waiter;
+    if (!control || (code == MR_CONTROL_OK && !(lease->durable && s->confirmed)))
+        return;
+    lease->waiter = NULL;
+    struct mr_control_item *item = &control->items[lease->waiter_item];
+    item->code = code;
+    item->text = code == MR_CONTROL_OK ? NULL : strdup(text);
+    mr_durable_part_done(control);
+}
+
+/* A replacement takes the place of its predecessor at the very event behind which it matches. */
+static void take_over(struct mr_pump *pump, struct mr_subscription *s)
+{
+    struct mr_subscription *old = s->lease->predecessor;
+    s->lease->predecessor = NULL;
+    old->lease->successor = NULL;
+    mr_subscription_swap_ids(&pump->table, old, s);
+    s->matches = old->matches;
+    s->drops = old->drops;
+    s->last_match_us = old->last_match_us;
+    mr_pump_end(pump, old);
+}
+
+void mr_durable_confirmed(struct mr_pump *pump, struct mr_subscription *s)
+{
+    struct mr_lease *lease = s->lease;
+    if (lease->predecessor)
+        take_over(pump, s);
+    if (lease->waiter && lease->waiter->marker < s->active_after)
+        lease->waiter->marker = s->active_after;
+    settle(s, MR_CONTROL_OK, "");
+    pump->deliverer.queued = true;
+    if (s->resync && s->gateway->stream != 0)
+        mr_deliverer_confirm(&pump->deliverer, s, s->active_after);
+    s->resync = false;
+}
+
+void mr_durable_ended(struct mr_pump *pump, struct mr_subscription *s)
+{
+    struct mr_lease *lease = s->lease;
+    mr_durable_unlease(pump, s);
+    settle(s, MR_CONTROL_SUBSCRIPTION_NOT_FOUND, "it was removed before it was confirmed");
+    if (lease->predecessor)
+        lease->predecessor->lease->successor = NULL;
+    if (lease->successor) {
+        lease->successor->lease->predecessor = NULL;
+        mr_pump_end(pump, lease->successor);
+    }
+}
+
+uint64_t mr_durable_deadline(const struct mr_subscription *s, uint64_t now_ns)
+{
+    const struct mr_gateway *gateway = s->gateway;
+    uint64_t seen_ns = gateway->bound ? now_ns : gateway->seen_ns;
+    uint64_t seen_deadline_ns = seen_ns ? seen_ns + s->lease->ttl_s * MR_NS_PER_S : 0;
+    return seen_deadline_ns > s->lease->deadline_ns ? seen_deadline_ns : s->lease->deadline_ns;
+}
+
+void mr_durable_end(struct mr_pump *pump, struct mr_subscription *s)
+{
+    struct mr_gateway *gateway = s->gateway;
+    mr_pump_end(pump, s);
+    if (gateway->subscription_count == 0 && !gateway->bound)
+        mr_gateway_remove(&pump->table, gateway);
+}
+
+static void end_of(struct mr_pump *pump, struct mr_subscription *s)
+{
+    struct mr_store_change change = {.table = MR_STORE_SUBSCRIPTIONS, .key = s->client_id};
+    if (!mr_durable_change(pump, &change))
+        mr_log_error("store", "not_kept", "why=\"an expired subscription: out of memory\"");
+    mr_durable_end(pump, s);
+    mr_count(pump->cell, MR_COUNTER_EXPIRED, 1);
+}
+
+static uint64_t expire(struct mr_pump *pump, uint64_t now_ns)
+{
+    struct mr_lease *lease;
+    uint64_t done = 0;
+    while (done < TURN_EXPIRED && (lease = mr_wheel_due(&pump->durable.wheel, now_ns)) != NULL) {
+        done++;
+        lease->deadline_ns = mr_durable_deadline(lease->subscription, now_ns);
+        if (lease->deadline_ns > now_ns)
+            mr_wheel_put(&pump->durable.wheel, lease);
+        else
+            end_of(pump, lease->subscription);
+    }
+    return done;
+}
+
+/* What the store says of a change. */
+static void completed(struct mr_pump *pump, const struct mr_store_change *change, uint64_t now_ns)
+{
+    enum mr_rc rc = (enum mr_rc)change->rc;
+    static const char why[] = "the subscription store cannot keep it now, try again";
+    struct mr_control *control = change->context;
+    if (rc != MR_OK)
+        mr_count(pump->cell, MR_COUNTER_STORE_ERRORS, 1);
+    if (control && control->kind == MR_CONTROL_REPLACE && !pump->durable.closing) {
+        mr_durable_replaced(pump, control, rc, now_ns);
+        return;
+    }
+    if (control) {
+        if (rc != MR_OK)
+            mr_control_fail(control, MR_CONTROL_UNAVAILABLE, "%s", why);
+        mr_durable_part_done(control);
+        return;
+    }
+    struct mr_subscription *s = mr_subscription_get(&pump->table, change->subscription);
+    if (change->subscription == 0 || !s)
+        return;
+    s->lease->durable = rc == MR_OK;
+    settle(s, rc == MR_OK ? MR_CONTROL_OK : MR_CONTROL_UNAVAILABLE, why);
+    if (rc != MR_OK)
+        mr_durable_end(pump, s);
+}
+
+/* Without a store everything is as durable as it gets at once. */
+static uint64_t collect(struct mr_pump *pump, uint64_t now_ns)
+{
+    struct mr_durable *durable = &pump->durable;
+    struct mr_store_changes changes = STAILQ_HEAD_INITIALIZER(changes);
+    struct mr_store_change *change;
+    uint64_t done = 0;
+    if (durable->keeper)
+        mr_keeper_collect(durable->keeper, &changes);
+    else
+        STAILQ_CONCAT(&changes, &durable->changes);
+    while ((change = STAILQ_FIRST(&changes)) != NULL) {
+        STAILQ_REMOVE_HEAD(&changes, next);
+        completed(pump, change, now_ns);
+        free(change);
+        done++;
+    }
+    return done;
+}
+
+static uint64_t take_controls(struct mr_pump *pump, uint64_t now_ns)
+{
+    struct mr_durable *durable = &pump->durable;
+    uint64_t done = 0;
+    while (done < TURN_CONTROLS && !durable->paging) {
+        struct mr_control *control = mr_control_take(&durable->queue);
+        if (!control)
+            break;
+        done++;
+        mr_count(pump->cell, MR_COUNTER_CONTROLS, 1);
+        if (!pump->serving) {
+            mr_control_fail(control, MR_CONTROL_UNAVAILABLE, "the publisher is starting");
+            control->done(control);
+            continue;
+        }
+        mr_durable_handle(pump, control, now_ns);
+    }
+    return done;
+}
+
+void mr_durable_work(struct mr_pump *pump, uint64_t now_ns, uint64_t *done)
+{
+    struct mr_durable *durable = &pump->durable;
+    uint64_t before = *done;
+    *done += collect(pump, now_ns);
+    *done += take_controls(pump, now_ns);
+    pump->deliverer.queued |= *done > before; /* some answers go out through the sink */
+    if (durable->paging) {
+        ++*done;
+        struct mr_control *control = durable->paging;
+        if (mr_durable_view(pump, control, now_ns)) {
+            durable->paging = NULL;
+            control->done(control);
+        }
+    }
+    if (!pump->reg.current)
+        return;
+    *done += expire(pump, now_ns);
+    uint64_t seen_ns = pump->config->subscriptions_ttl_min / 4;
+    if (now_ns - durable->seen_kept_ns >= (seen_ns < SEEN_NS ? seen_ns : SEEN_NS)) {
+        durable->seen_kept_ns = now_ns;
+        mr_durable_keep_seen(pump, now_ns);
+    }
+    if (durable->keeper)
+        mr_keeper_submit(durable->keeper, &durable->changes);
+    else
+        *done += collect(pump, now_ns);
+}
+
+/* Nobody is left without an answer: what is committed is told, the rest is unavailable. */
+static void answer_all(struct mr_pump *pump)
+{
+    struct mr_durable *durable = &pump->durable;
+    struct mr_gateway *gateway;
+    struct mr_subscription *s;
+    static const char why[] = "the publisher is stopping, try again";
+    TAILQ_FOREACH(gateway, &pump->table.gateways, all)
+    TAILQ_FOREACH(s, &gateway->subscriptions, of_gateway)
+    if (s->lease)
+        settle(s, MR_CONTROL_UNAVAILABLE, why);
+    if (!durable->paging)
+        return;
+    mr_control_fail(durable->paging, MR_CONTROL_UNAVAILABLE, "%s", why);
+    durable->paging->done(durable->paging);
+    durable->paging = NULL;
+}
+
+void mr_durable_close(struct mr_pump *pump)
+{
+    struct mr_durable *durable = &pump->durable;
+    mr_control_close(&durable->queue);
+    if (durable->open) {
+        mr_durable_keep_seen(pump, mr_clock_ns());
+        durable->closing = true;
+        if (durable->keeper) {
+            mr_keeper_submit(durable->keeper, &durable->changes);
+            mr_keeper_stop(durable->keeper);
+        }
+        (void)collect(pump, mr_clock_ns());
+        answer_all(pump);
+    }
+    mr_keeper_destroy(&durable->keeper);
+    struct mr_store_change *change;
+    while ((change = STAILQ_FIRST(&durable->changes)) != NULL) {
+        STAILQ_REMOVE_HEAD(&durable->changes, next);
+        free(change);
+    }
+    durable->open = false;
+}
+
+bool mr_durable_look(const struct mr_pump *pump)
+{
+    const struct mr_durable *durable = &pump->durable;
+    return durable->paging || mr_control_waiting(&durable->queue) ||
+           (durable->keeper && mr_keeper_waiting(durable->keeper));
+}

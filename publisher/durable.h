@@ -1,0 +1,86 @@
+/* publisher/durable.h: the life of durable subscriptions inside the pump: registered, renewed,
+ * replaced, removed and listed by requests of control.h; kept by a store; ended when their time is
+ * up; spoken for by streams. One thread: the pump's. */
+#ifndef MR_PUBLISHER_DURABLE_H
+#define MR_PUBLISHER_DURABLE_H
+#include "publisher/control.h"
+#include "publisher/keeper.h"
+#include "publisher/lease.h"
+#include "publisher/spec.h"
+
+struct mr_pump;
+struct mr_gateway;
+struct mr_subscription;
+
+struct mr_durable {
+    struct mr_control_queue queue;
+    struct mr_keeper *keeper; /* NULL: subscriptions live in memory only */
+    struct mr_wheel wheel;
+    struct mr_store_changes changes; /* of this turn */
+    struct mr_control *paging;       /* its page is not full yet; NULL: none */
+    char boot_id[MR_BOOT_ID_BYTES];
+    uint64_t seen_kept_ns; /* when the gateways that are spoken for were written down last */
+    bool open, closing;
+};
+
+/* Ids of durable subscriptions and their gateways: 1 to so many of A-Z a-z 0-9 _ - */
+enum { MR_DURABLE_NAME_MAX = 128 };
+bool mr_durable_is_name(struct mr_str name);
+
+/* durable.c. Called once, by the pump: the queue takes requests from now on. */
+void mr_durable_init(struct mr_durable *durable, struct mr_doorbell_shm *bell);
+/* Open the store and take what it holds into the table; before the first journal generation. */
+MR_MUST_USE enum mr_rc mr_durable_open(struct mr_pump *pump, struct mr_err *err); /* _load.c */
+/* Answers all that wait, before the sink is closed; changes that are under way are committed. */
+void mr_durable_close(struct mr_pump *pump);
+void mr_durable_work(struct mr_pump *pump, uint64_t now_ns, uint64_t *done);
+bool mr_durable_look(const struct mr_pump *pump); /* is there something to do? */
+/* Every shard has it, and the merge its place. */
+void mr_durable_confirmed(struct mr_pump *pump, struct mr_subscription *s);
+/* It is about to go. */
+void mr_durable_ended(struct mr_pump *pump, struct mr_subscription *s);
+/* When it ends unless it is renewed; of a gateway that a stream speaks for, a ttl from now. */
+uint64_t mr_durable_deadline(const struct mr_subscription *s, uint64_t now_ns);
+/* Give a subscription of the table its lease; before mr_pump_enter. MR_RETRY: out of memory. */
+MR_MUST_USE enum mr_rc mr_durable_lease(struct mr_pump *pump, struct mr_subscription *s,
+                                        const struct mr_spec *spec, uint64_t deadline_ns,
+                                        struct mr_err *err);
+/* It did not enter: mr_subscription_remove is next. No lease is no mistake. */
+void mr_durable_unlease(struct mr_pump *pump, struct mr_subscription *s);
+/* It ends, in memory, and with it a name that nobody needs any more. */
+void mr_durable_end(struct mr_pump *pump, struct mr_subscription *s);
+/* The next commit takes this change along. False: out of memory. */
+bool mr_durable_change(struct mr_pump *pump, const struct mr_store_change *what);
+
+/* May somebody see and change it? Scope NULL: everybody. */
+bool mr_durable_reaches(const struct mr_scope *scope, const struct mr_subscription *s);
+struct mr_wire_limits mr_durable_limits(const struct mr_config *config);
+
+/* durable_requests.c: begin what a request asks for. */
+void mr_durable_handle(struct mr_pump *pump, struct mr_control *control, uint64_t now_ns);
+/* One part of it is done; the last one answers. */
+void mr_durable_part_done(struct mr_control *control);
+/* REPLACE: the store has the new one, or has not. */
+void mr_durable_replaced(struct mr_pump *pump, struct mr_control *control, enum mr_rc rc,
+                         uint64_t now_ns);
+
+/* durable_bind.c. The stream speaks for request->gateway_name from now on. MR_USAGE: it may not. */
+MR_MUST_USE enum mr_rc mr_durable_bind(struct mr_pump *pump, struct mr_gateway *stream,
+                                       const struct mr_request *request, uint64_t now_ns,
+                                       struct mr_err *err);
+/* Of a stream or a name; nothing to do when it is not bound. */
+void mr_durable_unbind(struct mr_pump *pump, struct mr_gateway *gateway, uint64_t now_ns);
+/* Its subscriptions go on behind a marker. *resync: the log does not reach back there. */
+MR_MUST_USE enum mr_rc mr_durable_resume(struct mr_pump *pump, struct mr_gateway *named,
+                                         struct mr_str after, bool *resync, uint64_t now_ns,
+                                         struct mr_err *err);
+/* Write down which gateways are spoken for. */
+void mr_durable_keep_seen(struct mr_pump *pump, uint64_t now_ns);
+
+/* RFC 3339 with milliseconds, UTC; returns its length. */
+enum { MR_DURABLE_TIME_MAX = 40 };
+size_t mr_durable_time(int64_t wall_us, char out[MR_DURABLE_TIME_MAX]);
+
+/* durable_view.c: GET, LIST and EXPLAIN. True: answered; false: go on in the next turn. */
+bool mr_durable_view(struct mr_pump *pump, struct mr_control *control, uint64_t now_ns);
+#endif

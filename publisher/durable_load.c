@@ -1,0 +1,171 @@
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "common/log.h"
+#include "publisher/pump_state.h"
+
+struct loading {
+    struct mr_pump *pump;
+    uint64_t now_ns;
+    uint32_t loaded, expired, damaged;
+};
+
+static enum mr_rc load_gateway(void *context, struct mr_str key, struct mr_str value,
+                               struct mr_err *err)
+{
+    struct loading *loading = context;
+    struct mr_gateway *gateway;
+    struct mr_spec_seen seen;
+    if (value.len != sizeof seen || key.len == 0) {
+        loading->damaged++;
+        return MR_OK;
+    }
+    memcpy(&seen, value.data, sizeof seen);
+    enum mr_rc rc = mr_gateway_add_named(&loading->pump->table, key, &gateway, err);
+    if (rc != MR_OK)
+        return rc;
+    /* On this boot's clock, which may be younger than what it is to show: then its beginning. */
+    uint64_t day_ns = 86400 * MR_NS_PER_S;
+    uint64_t later_ns = mr_spec_deadline(loading->pump->durable.boot_id, seen.boot_id,
+                                         seen.seen_ns + day_ns,
+                                         seen.seen_us + (int64_t)(day_ns / MR_NS_PER_US), day_ns);
+    gateway->seen_ns = later_ns > day_ns ? later_ns - day_ns : later_ns > 0;
+    return MR_OK;
+}
+
+static enum mr_rc add(struct loading *loading, const struct mr_spec *spec,
+                      const struct mr_request *request, uint64_t deadline_ns, struct mr_err *err)
+{
+    struct mr_pump *pump = loading->pump;
+    struct mr_gateway *gateway = mr_gateway_named(&pump->table, spec->gateway);
+    struct mr_subscription *s;
+    enum mr_rc rc = gateway ? MR_OK
+                            : mr_gateway_add_named(&pump->table, spec->gateway, &gateway, err);
+    if (rc != MR_OK)
+        return rc;
+    rc = mr_subscription_add(&pump->table, gateway, request->subscription_id, &s);
+    if (rc != MR_OK)
+        return mr_reject(err, rc, "the id is taken, or there is no room");
+    rc = mr_durable_lease(pump, s, spec, deadline_ns, err);
+    if (rc == MR_OK)
+        rc = mr_pump_enter(pump, s, request, loading->now_ns, err);
+    if (rc != MR_OK) {
+        mr_durable_unlease(pump, s);
+        mr_subscription_remove(&pump->table, s);
+        return rc;
+    }
+    s->lease->durable = true;
+    loading->loaded++;
+    return MR_OK;
+}
+
+/* What its gateway was seen at counts as if it had been renewed then. */
+static uint64_t deadline_of(const struct loading *loading, const struct mr_spec *spec)
+{
+    const struct mr_spec_head *head = &spec->head;
+    const struct mr_pump *pump = loading->pump;
+    uint64_t ttl_ns = head->ttl_s * MR_NS_PER_S;
+    uint64_t deadline_ns = mr_spec_deadline(pump->durable.boot_id, head->boot_id,
+                                            head->deadline_ns, head->expires_us, ttl_ns);
+    const struct mr_gateway *gateway = mr_gateway_named(&pump->table, spec->gateway);
+    if (gateway && gateway->seen_ns != 0 && gateway->seen_ns + ttl_ns > loading->now_ns &&
+        gateway->seen_ns + ttl_ns > deadline_ns)
+        deadline_ns = gateway->seen_ns + ttl_ns;
+    return deadline_ns;
+}
+
+static enum mr_rc decode(const struct mr_pump *pump, const struct mr_spec *spec, struct mr_str key,
+                         struct mr_wire_arena *arena, struct mr_request *request,
+                         struct mr_err *err)
+{
+    const struct mr_wire_limits limits = mr_durable_limits(pump->config);
+    enum mr_rc rc = mr_wire_decode_subscribe(spec->subscribe, &limits, arena, request, err);
+    if (rc == MR_OK && request->problem.len > 0)
+        rc = mr_reject(err, MR_CORRUPT, "%.*s", (int)request->problem.len, request->problem.data);
+    if (rc == MR_OK && !mr_str_equal(request->subscription_id, key))
+        rc = mr_reject(err, MR_CORRUPT, "it is kept under another id");
+    return rc;
+}
+
+/* One that cannot be read is left out and told of: it must not keep back the others. */
+static enum mr_rc load_subscription(void *context, struct mr_str key, struct mr_str value,
+                                    struct mr_err *err)
+{
+    struct loading *loading = context;
+    struct mr_err why = {0};
+    struct mr_spec spec;
+    struct mr_request request;
+    struct mr_wire_arena arena = {0};
+    enum mr_rc rc = mr_spec_read(value, &spec, &why);
+    uint64_t deadline_ns = rc == MR_OK ? deadline_of(loading, &spec) : 0;
+    if (rc == MR_OK && deadline_ns == 0) {
+        loading->expired++;
+        struct mr_store_change gone = {.table = MR_STORE_SUBSCRIPTIONS, .key = key};
+        return mr_durable_change(loading->pump, &gone)
+                   ? MR_OK
+                   : mr_reject(err, MR_FATAL, "load subscriptions: out of memory");
+    }
+    if (rc == MR_OK)
+        rc = decode(loading->pump, &spec, key, &arena, &request, &why);
+    if (rc == MR_OK)
+        rc = add(loading, &spec, &request, deadline_ns, &why);
+    mr_wire_arena_fini(&arena);
+    if (rc != MR_OK) {
+        loading->damaged++;
+        mr_log_error("store", "not_loaded", "subscription=\"%.*s\" why=\"%s\"",
+                     (int)(key.len < 64 ? key.len : 64), key.data, why.text);
+    }
+    return rc == MR_FATAL ? mr_reject(err, rc, "load subscriptions: %s", why.text) : MR_OK;
+}
+
+/* Rows of gateways without subscriptions serve nobody. */
+static void drop_empty(struct mr_pump *pump)
+{
+    struct mr_gateway *next;
+    for (struct mr_gateway *g = TAILQ_FIRST(&pump->table.gateways); g; g = next) {
+        next = TAILQ_NEXT(g, all);
+        if (g->name.len == 0 || g->subscription_count > 0)
+            continue;
+        struct mr_store_change gone = {.table = MR_STORE_GATEWAYS, .key = g->name};
+        (void)mr_durable_change(pump, &gone); /* else it is dropped after the next start */
+        mr_gateway_remove(&pump->table, g);
+    }
+}
+
+static enum mr_rc load(struct mr_pump *pump, struct mr_store *store, struct mr_err *err)
+{
+    struct loading loading = {.pump = pump, .now_ns = mr_clock_ns()};
+    enum mr_rc rc = store->ops->load(store, MR_STORE_GATEWAYS, load_gateway, &loading, err);
+    if (rc == MR_OK)
+        rc = store->ops->load(store, MR_STORE_SUBSCRIPTIONS, load_subscription, &loading, err);
+    if (rc != MR_OK)
+        return rc;
+    drop_empty(pump);
+    mr_log_info("store", "loaded",
+                "store=%s subscriptions=%u expired=%u damaged=%u seconds=%.3f", store->ops->name,
+                loading.loaded, loading.expired, loading.damaged,
+                (double)(mr_clock_ns() - loading.now_ns) / 1e9);
+    return MR_OK;
+}
+
+enum mr_rc mr_durable_open(struct mr_pump *pump, struct mr_err *err)
+{
+    struct mr_durable *durable = &pump->durable;
+    enum mr_rc rc = mr_wheel_init(&durable->wheel, mr_clock_ns(), err);
+    if (rc != MR_OK)
+        return rc;
+    durable->open = true;
+    mr_gauge(pump->cell, MR_COUNTER_DURABLE, 0); /* of a predecessor */
+    mr_gauge(pump->cell, MR_COUNTER_SUBSCRIPTIONS, 0);
+    if (strcmp(pump->config->subscriptions_store.text, "memory") == 0)
+        return MR_OK;
+    struct mr_store *store;
+    rc = mr_store_lmdb.open(&store, pump->config, err);
+    if (rc == MR_OK) {
+        rc = load(pump, store, err);
+        if (rc != MR_OK)
+            store->ops->close(store);
+    }
+    return rc == MR_OK ? mr_keeper_create(&durable->keeper, store, &pump->cell->bell, err) : rc;
+}
+

@@ -1,0 +1,471 @@
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "common/log.h"
+#include "publisher/pump_state.h"
+
+/* A replacement that is not confirmed bears its predecessor's id with this behind it, which no id
+ * has that a client chose. */
+#define NEW_MARK "~"
+
+bool mr_durable_is_name(struct mr_str name)
+{
+    static const char chars[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-";
+    if (name.len == 0 || name.len > MR_DURABLE_NAME_MAX)
+        return false;
+    for (size_t i = 0; i < name.len; i++)
+        if (name.data[i] == 0 || !strchr(chars, name.data[i]))
+            return false;
+    return true;
+}
+
+struct mr_wire_limits mr_durable_limits(const struct mr_config *config)
+{
+    return (struct mr_wire_limits){.filters_max = (uint32_t)config->publisher_filters_max,
+                                   .value_bytes_max = (uint32_t)config->publisher_value_bytes_max};
+}
+
+void mr_durable_part_done(struct mr_control *control)
+{
+    MR_ASSERT(control->pending > 0);
+    if (--control->pending == 0)
+        control->done(control);
+}
+
+static void fail_item(struct mr_control_item *item, enum mr_control_code code, const char *text)
+{
+    item->code = code;
+    item->text = strdup(text); /* NULL: the code alone has to do */
+}
+
+/* What the store is to have: the head says from when until when. */
+static void fill_spec(const struct mr_pump *pump, const struct mr_control *control,
+                      const struct mr_control_item *item, uint64_t now_ns, struct mr_spec *spec)
+{
+    uint64_t ttl_s = control->ttl_s;
+    if (ttl_s == 0)
+        ttl_s = pump->config->subscriptions_ttl / MR_NS_PER_S;
+    int64_t wall_us = mr_clock_wall_us();
+    *spec = (struct mr_spec){
+        .head = {.ttl_s = (uint32_t)ttl_s,
+                 .created_us = wall_us,
+                 .deadline_ns = now_ns + ttl_s * MR_NS_PER_S,
+                 .expires_us = wall_us + (int64_t)(ttl_s * 1000000)},
+        .gateway = control->gateway,
+        .subscribe = item->spec,
+    };
+    memcpy(spec->head.boot_id, pump->durable.boot_id, sizeof spec->head.boot_id);
+}
+
+static enum mr_rc check_names(const struct mr_pump *pump, const struct mr_control *control,
+                              const struct mr_control_item *item, struct mr_err *err)
+{
+    const struct mr_config *config = pump->config;
+    uint64_t ttl_ns = control->ttl_s * MR_NS_PER_S;
+    if (!mr_durable_is_name(control->gateway))
+        return mr_reject(err, MR_USAGE, "gatewayId: expected 1 to %d of A-Z a-z 0-9 _ -",
+                         MR_DURABLE_NAME_MAX);
+    if (!mr_durable_is_name(item->subscribe.subscription_id))
+        return mr_reject(err, MR_USAGE, "subscriptionId: expected 1 to %d of A-Z a-z 0-9 _ -",
+                         MR_DURABLE_NAME_MAX);
+    if (control->ttl_s != 0 &&
+        (ttl_ns < config->subscriptions_ttl_min || ttl_ns > config->subscriptions_ttl_max))
+        return mr_reject(err, MR_USAGE, "ttl: expected %" PRIu64 " to %" PRIu64 " seconds, got %u",
+                         config->subscriptions_ttl_min / MR_NS_PER_S,
+                         config->subscriptions_ttl_max / MR_NS_PER_S, control->ttl_s);
+    if (item->subscribe.database.len == 0)
+        return mr_reject(err, MR_USAGE, "tenant: expected the name of a database");
+    if (item->subscribe.collection.len == 0)
+        return mr_reject(err, MR_USAGE, "collection: expected the name of a collection");
+    return MR_OK;
+}
+
+static enum mr_rc check_item(const struct mr_pump *pump, const struct mr_control *control,
+                             const struct mr_control_item *item, enum mr_control_code *code,
+                             struct mr_err *err)
+{
+    *code = MR_CONTROL_INVALID_REQUEST;
+    enum mr_rc rc = MR_OK;
+    if (item->subscribe.problem.len == 0)
+        rc = check_names(pump, control, item, err);
+    if (rc != MR_OK)
+        return rc;
+    if (!mr_scope_speaks_for(control->scope, control->gateway)) {
+        *code = MR_CONTROL_FORBIDDEN;
+        return mr_reject(err, MR_USAGE, "gatewayId: the token does not reach this gateway");
+    }
+    struct mr_request request = item->subscribe;
+    request.scope = control->scope;
+    return mr_pump_check(pump, &request, code, err);
+}
+
+/* A durable subscription whose time is not up, or NULL. */
+static struct mr_subscription *find_live(struct mr_pump *pump, struct mr_str id, uint64_t now_ns)
+{
+    struct mr_subscription *s = mr_subscription_find_durable(&pump->table, id);
+    return s && mr_durable_deadline(s, now_ns) > now_ns ? s : NULL;
+}
+
+static enum mr_rc check_free(struct mr_pump *pump, const struct mr_gateway *gateway,
+                             struct mr_str id, uint64_t now_ns, struct mr_err *err)
+{
+    struct mr_subscription *s = mr_subscription_find_durable(&pump->table, id);
+    bool taken = s && mr_durable_deadline(s, now_ns) > now_ns;
+    if (!taken && gateway && gateway->bound)
+        taken = mr_subscription_find(&pump->table, gateway->bound, id) != NULL;
+    if (taken)
+        return mr_reject(err, MR_USAGE, "subscription ID already exists");
+    if (s)
+        mr_pump_end(pump, s); /* a moment before the wheel would; its row is about to be replaced */
+    return MR_OK;
+}
+
+/* Table, lease and journal. On MR_OK the subscription is on its way. */
+static enum mr_rc enter(struct mr_pump *pump, const struct mr_spec *spec,
+                        const struct mr_request *what, struct mr_str id,
+                        struct mr_subscription **out, struct mr_err *err)
+{
+    struct mr_gateway *gateway = mr_gateway_named(&pump->table, spec->gateway);
+    struct mr_request request = *what;
+    request.after = (struct mr_str){NULL, 0}; /* it goes on when its gateway comes */
+    enum mr_rc rc = gateway ? MR_OK
+                            : mr_gateway_add_named(&pump->table, spec->gateway, &gateway, err);
+    if (rc != MR_OK)
+        return rc;
+    rc = mr_subscription_add(&pump->table, gateway, id, out);
+    if (rc != MR_OK) {
+        rc = mr_reject(err, rc, "out of memory, try again");
+    } else {
+        rc = mr_durable_lease(pump, *out, spec, spec->head.deadline_ns, err);
+        if (rc == MR_OK)
+            rc = mr_pump_enter(pump, *out, &request, mr_clock_ns(), err);
+        if (rc != MR_OK) {
+            mr_durable_unlease(pump, *out);
+            mr_subscription_remove(&pump->table, *out);
+        }
+    }
+    if (rc != MR_OK && gateway->subscription_count == 0 && !gateway->bound)
+        mr_gateway_remove(&pump->table, gateway);
+    return rc;
+}
+
+static enum mr_control_code code_of(enum mr_rc rc)
+{
+    return rc == MR_USAGE ? MR_CONTROL_INVALID_FILTER : MR_CONTROL_UNAVAILABLE;
+}
+
+static void register_item(struct mr_pump *pump, struct mr_control *control, uint32_t index,
+                          uint64_t now_ns)
+{
+    struct mr_control_item *item = &control->items[index];
+    const struct mr_request *request = &item->subscribe;
+    struct mr_gateway *gateway = mr_gateway_named(&pump->table, control->gateway);
+    struct mr_subscription *s;
+    struct mr_spec spec;
+    struct mr_err err = {0};
+    enum mr_control_code code;
+    enum mr_rc rc = check_item(pump, control, item, &code, &err);
+    if (rc == MR_OK) {
+        code = MR_CONTROL_SUBSCRIPTION_EXISTS;
+        rc = check_free(pump, gateway, request->subscription_id, now_ns, &err);
+    }
+    if (rc == MR_OK) {
+        rc = mr_pump_check_quotas(pump, gateway, request->database, &code, &err);
+        mr_count(pump->cell, MR_COUNTER_QUOTA_REFUSALS, rc != MR_OK);
+    }
+    if (rc == MR_OK) {
+        fill_spec(pump, control, item, now_ns, &spec);
+        rc = enter(pump, &spec, request, request->subscription_id, &s, &err);
+        code = code_of(rc);
+    }
+    if (rc != MR_OK) {
+        mr_count(pump->cell, MR_COUNTER_SUBSCRIBE_REJECTED, 1);
+        fail_item(item, code, err.text);
+        return;
+    }
+    struct mr_store_change change = {.table = MR_STORE_SUBSCRIPTIONS,
+                                     .key = s->client_id,
+                                     .value = {s->lease->record, s->lease->record_len},
+                                     .subscription = mr_subscription_id(s)};
+    if (!mr_durable_change(pump, &change)) {
+        mr_durable_end(pump, s);
+        fail_item(item, MR_CONTROL_UNAVAILABLE, "out of memory, try again");
+        return;
+    }
+    s->lease->waiter = control;
+    s->lease->waiter_item = index;
+    control->pending++;
+    control->created_us = spec.head.created_us;
+    control->expires_us = spec.head.expires_us;
+    mr_count(pump->cell, MR_COUNTER_SUBSCRIBE, 1);
+}
+
+static void begin_register(struct mr_pump *pump, struct mr_control *control, uint64_t now_ns)
+{
+    for (uint32_t i = 0; i < control->item_count; i++)
+        register_item(pump, control, i, now_ns);
+}
+
+/* One whose id is known, that the token reaches. NULL: failed. */
+static struct mr_subscription *known(struct mr_pump *pump, struct mr_control *control,
+                                     uint64_t now_ns)
+{
+    struct mr_subscription *s = mr_subscription_find_durable(&pump->table, control->id);
+    if (!s) {
+        mr_control_fail(control, MR_CONTROL_SUBSCRIPTION_NOT_FOUND,
+                        "no subscription has this id, or it has expired");
+        return NULL;
+    }
+    if (!mr_durable_reaches(control->scope, s)) {
+        mr_control_fail(control, MR_CONTROL_FORBIDDEN,
+                        "the token does not reach this subscription");
+        return NULL;
+    }
+    if (mr_durable_deadline(s, now_ns) <= now_ns) {
+        mr_control_fail(control, MR_CONTROL_SUBSCRIPTION_EXPIRED,
+                        "the subscription has expired: register it again");
+        return NULL;
+    }
+    return s;
+}
+
+static void change_for(struct mr_pump *pump, struct mr_control *control,
+                       struct mr_store_change *change)
+{
+    change->context = control;
+    if (mr_durable_change(pump, change))
+        control->pending++;
+    else
+        mr_control_fail(control, MR_CONTROL_UNAVAILABLE, "out of memory, try again");
+}
+
+static void renew(struct mr_pump *pump, struct mr_control *control, uint64_t now_ns)
+{
+    struct mr_subscription *s = known(pump, control, now_ns);
+    if (!s)
+        return;
+    struct mr_lease *lease = s->lease;
+    struct mr_spec_head head;
+    memcpy(&head, lease->record, sizeof head);
+    head.deadline_ns = lease->deadline_ns = now_ns + lease->ttl_s * MR_NS_PER_S;
+    head.expires_us = mr_clock_wall_us() + (int64_t)lease->ttl_s * 1000000;
+    memcpy(head.boot_id, pump->durable.boot_id, sizeof head.boot_id);
+    memcpy(lease->record, &head, sizeof head);
+    mr_wheel_put(&pump->durable.wheel, lease);
+    control->expires_us = head.expires_us;
+    mr_count(pump->cell, MR_COUNTER_RENEWALS, 1);
+    struct mr_store_change change = {.table = MR_STORE_SUBSCRIPTIONS,
+                                     .key = s->client_id,
+                                     .value = {lease->record, lease->record_len}};
+    change_for(pump, control, &change);
+}
+
+/* Also one that is not there is taken out of the store: an earlier commit may have failed. */
+static void remove_one(struct mr_pump *pump, struct mr_control *control)
+{
+    struct mr_subscription *s = mr_subscription_find_durable(&pump->table, control->id);
+    if (!mr_durable_is_name(control->id))
+        return;
+    if (s && !mr_durable_reaches(control->scope, s)) {
+        mr_control_fail(control, MR_CONTROL_FORBIDDEN,
+                        "the token does not reach this subscription");
+        return;
+    }
+    struct mr_store_change change = {.table = MR_STORE_SUBSCRIPTIONS, .key = control->id};
+    change_for(pump, control, &change);
+    if (s && control->code == MR_CONTROL_OK)
+        mr_durable_end(pump, s);
+}
+
+static void remove_gateway(struct mr_pump *pump, struct mr_control *control)
+{
+    struct mr_gateway *gateway = mr_gateway_named(&pump->table, control->gateway);
+    if (!mr_scope_speaks_for(control->scope, control->gateway)) {
+        mr_control_fail(control, MR_CONTROL_FORBIDDEN, "the token does not reach this gateway");
+        return;
+    }
+    struct mr_subscription *s = gateway ? TAILQ_FIRST(&gateway->subscriptions) : NULL, *next;
+    for (; s && control->code == MR_CONTROL_OK; s = next) {
+        next = TAILQ_NEXT(s, of_gateway);
+        if (s->lease->predecessor || !mr_durable_reaches(control->scope, s))
+            continue;
+        if (s->lease->successor == next && next) /* goes with it */
+            next = TAILQ_NEXT(next, of_gateway);
+        struct mr_store_change change = {.table = MR_STORE_SUBSCRIPTIONS, .key = s->client_id};
+        change_for(pump, control, &change);
+        if (control->code != MR_CONTROL_OK)
+            break;
+        mr_pump_end(pump, s);
+        control->removed++;
+    }
+    gateway = mr_gateway_named(&pump->table, control->gateway);
+    if (gateway && gateway->subscription_count == 0 && !gateway->bound)
+        mr_gateway_remove(&pump->table, gateway);
+}
+
+/* Is the old one such that this one can take its place? */
+static void check_replace(struct mr_pump *pump, struct mr_control *control,
+                          const struct mr_subscription *old)
+{
+    const struct mr_request *request = &control->items[0].subscribe;
+    struct mr_err err = {0};
+    enum mr_control_code code;
+    if (!mr_durable_reaches(control->scope, old))
+        mr_control_fail(control, MR_CONTROL_FORBIDDEN,
+                        "the token does not reach this subscription");
+    else if (!mr_str_equal(old->gateway->name, control->gateway))
+        mr_control_fail(control, MR_CONTROL_SUBSCRIPTION_EXISTS,
+                        "gatewayId: the subscription belongs to another gateway");
+    else if (old->lease->waiter || old->lease->successor || old->lease->replacing)
+        mr_control_fail(control, MR_CONTROL_SUBSCRIPTION_BUSY,
+                        "an earlier request for it is under way, try again");
+    else if (!mr_str_equal(old->tenant->name, request->database) &&
+             mr_pump_check_quotas(pump, NULL, request->database, &code, &err) != MR_OK)
+        mr_control_fail(control, code, "%s", err.text);
+}
+
+static enum mr_rc check_program(const struct mr_control_item *item, struct mr_err *err)
+{
+    const struct mr_request *r = &item->subscribe;
+    void *program;
+    uint32_t len;
+    enum mr_rc rc = mr_program_build(r->database, r->collection, r->predicates, r->predicate_count,
+                                     &program, &len, err);
+    if (rc == MR_OK)
+        free(program);
+    return rc;
+}
+
+/* First the store, then the shards: the new one takes over at one event, and must not before it is
+ * durable. */
+static void replace(struct mr_pump *pump, struct mr_control *control, uint64_t now_ns)
+{
+    struct mr_control_item *item = &control->items[0];
+    struct mr_subscription *old = find_live(pump, item->subscribe.subscription_id, now_ns);
+    if (!old) {
+        control->created = true;
+        register_item(pump, control, 0, now_ns);
+        return;
+    }
+    struct mr_err err = {0};
+    enum mr_control_code code;
+    enum mr_rc rc = check_item(pump, control, item, &code, &err);
+    if (rc == MR_OK) {
+        rc = check_program(item, &err);
+        code = code_of(rc);
+    }
+    if (rc != MR_OK) {
+        fail_item(item, code, err.text);
+        return;
+    }
+    check_replace(pump, control, old);
+    if (control->code != MR_CONTROL_OK)
+        return;
+    struct mr_spec spec;
+    fill_spec(pump, control, item, now_ns, &spec);
+    spec.head.created_us = old->lease->created_us;
+    control->created_us = spec.head.created_us;
+    control->expires_us = spec.head.expires_us;
+    uint32_t len;
+    void *record = mr_spec_make(&spec, &len);
+    struct mr_store_change change = {.table = MR_STORE_SUBSCRIPTIONS,
+                                     .key = old->client_id,
+                                     .value = {record, len}};
+    if (record)
+        change_for(pump, control, &change);
+    else
+        mr_control_fail(control, MR_CONTROL_UNAVAILABLE, "out of memory, try again");
+    free(record);
+    old->lease->replacing = control->code == MR_CONTROL_OK;
+}
+
+/* The old one stays, in the store as well. */
+static void undo_replace(struct mr_pump *pump, struct mr_subscription *old)
+{
+    struct mr_store_change change = {.table = MR_STORE_SUBSCRIPTIONS,
+                                     .key = old->client_id,
+                                     .value = {old->lease->record, old->lease->record_len}};
+    if (!mr_durable_change(pump, &change))
+        mr_log_error("store", "not_kept", "why=\"take a replacement back: out of memory\"");
+}
+
+static enum mr_rc enter_successor(struct mr_pump *pump, struct mr_control *control,
+                                  struct mr_subscription *old, uint64_t now_ns, struct mr_err *err)
+{
+    struct mr_control_item *item = &control->items[0];
+    struct mr_subscription *s;
+    struct mr_spec spec;
+    char id[MR_DURABLE_NAME_MAX + sizeof NEW_MARK];
+    memcpy(id, old->client_id.data, old->client_id.len);
+    memcpy(id + old->client_id.len, NEW_MARK, 1);
+    fill_spec(pump, control, item, now_ns, &spec);
+    spec.head.created_us = control->created_us;
+    enum mr_rc rc = enter(pump, &spec, &item->subscribe,
+                          (struct mr_str){id, old->client_id.len + 1}, &s, err);
+    if (rc != MR_OK)
+        return rc;
+    s->lease->durable = true;
+    s->lease->waiter = control; /* in place of the part that has just been done */
+    s->lease->predecessor = old;
+    old->lease->successor = s;
+    return MR_OK;
+}
+
+void mr_durable_replaced(struct mr_pump *pump, struct mr_control *control, enum mr_rc rc,
+                         uint64_t now_ns)
+{
+    struct mr_str id = control->items[0].subscribe.subscription_id;
+    struct mr_subscription *old = mr_subscription_find_durable(&pump->table, id);
+    struct mr_err err = {0};
+    if (old)
+        old->lease->replacing = false;
+    if (rc != MR_OK) {
+        mr_control_fail(control, MR_CONTROL_UNAVAILABLE,
+                        "the subscription store cannot keep it now, try again");
+    } else if (!old) {
+        struct mr_store_change gone = {.table = MR_STORE_SUBSCRIPTIONS, .key = id};
+        if (!mr_durable_change(pump, &gone))
+            mr_log_error("store", "not_kept", "why=\"a removed subscription: out of memory\"");
+        mr_control_fail(control, MR_CONTROL_SUBSCRIPTION_NOT_FOUND,
+                        "the subscription ended before it was replaced");
+    } else if (enter_successor(pump, control, old, now_ns, &err) != MR_OK) {
+        undo_replace(pump, old);
+        mr_control_fail(control, MR_CONTROL_UNAVAILABLE, "%s", err.text);
+    } else {
+        return;
+    }
+    mr_durable_part_done(control);
+}
+
+void mr_durable_handle(struct mr_pump *pump, struct mr_control *control, uint64_t now_ns)
+{
+    control->log_id = pump->deliverer.log_id;
+    control->pending = 1; /* nobody answers before all of it has begun */
+    switch (control->kind) {
+    case MR_CONTROL_REGISTER:
+        begin_register(pump, control, now_ns);
+        break;
+    case MR_CONTROL_REPLACE:
+        replace(pump, control, now_ns);
+        break;
+    case MR_CONTROL_RENEW:
+        renew(pump, control, now_ns);
+        break;
+    case MR_CONTROL_REMOVE:
+        remove_one(pump, control);
+        break;
+    case MR_CONTROL_REMOVE_GATEWAY:
+        remove_gateway(pump, control);
+        break;
+    case MR_CONTROL_GET:
+    case MR_CONTROL_LIST:
+    case MR_CONTROL_EXPLAIN:
+        control->pending = 0;
+        if (mr_durable_view(pump, control, now_ns))
+            control->done(control);
+        else
+            pump->durable.paging = control;
+        return;
+    }
+    mr_durable_part_done(control);
+}
