@@ -10,7 +10,7 @@
 #define MR_CEL_FN_H
 #include "cel/val.h"
 
-enum { MR_CEL_VALUE_DEPTH_MAX = 200 }; /* nesting of a value that is compared, hashed or printed */
+enum { MR_CEL_VALUE_DEPTH_MAX = 100 }; /* nesting of a value that is compared, hashed or printed */
 
 struct mr_cel_arena;
 struct mr_cel_regex_cache;
@@ -18,7 +18,8 @@ struct mr_cel_ctx {
     struct mr_cel_arena *arena;
     int64_t budget;       /* steps until the next look at the clock or the end; below 0: look now */
     int64_t steps_left;   /* steps behind budget */
-    uint64_t deadline_ns; /* CLOCK_MONOTONIC; 0: none */
+    uint64_t deadline_ns; /* CLOCK_MONOTONIC; 0: not set before the first look at the clock */
+    uint64_t time_ns_max; /* 0: no limit */
     uint16_t fatal;       /* enum mr_cel_code: the evaluation is to end; 0: go on */
     uint16_t depth;       /* of the function that walks nested values */
     struct mr_cel_regex_cache *regex; /* patterns that are no constants; NULL: refused */
@@ -33,6 +34,8 @@ typedef struct mr_cel_val mr_cel_fn(struct mr_cel_ctx *ctx, const struct mr_cel_
 /* Account for steps of work (a step: about one byte copied 16 times, one element visited, one
  * character looked at). False: a limit is reached, ctx->fatal says which: return
  * mr_cel_stopped(ctx). */
+void mr_cel_ctx_start(struct mr_cel_ctx *ctx, uint64_t steps_max);
+uint64_t mr_cel_ctx_used(const struct mr_cel_ctx *ctx, uint64_t steps_max); /* steps */
 bool mr_cel_charge_slowly(struct mr_cel_ctx *ctx);
 static inline MR_MUST_USE bool mr_cel_charge(struct mr_cel_ctx *ctx, uint64_t steps)
 {
@@ -119,6 +122,10 @@ bool mr_cel_compare(struct mr_cel_val a, struct mr_cel_val b, int *order);
 /* The same number for keys that are equal. */
 uint64_t mr_cel_key_hash(struct mr_cel_val key);
 
+/* The C functions of impl.def. */
+#define MR_CEL_IMPL(id, fn) mr_cel_fn fn;
+#include "cel/impl.def"
+#undef MR_CEL_IMPL
 /* impl.def's function, NULL: none. id: enum mr_cel_function of functions.def. */
 mr_cel_fn *mr_cel_impl(uint32_t id);
 #endif

@@ -217,9 +217,7 @@ static inline struct mr_cel_val mr_cel_cell_load(const struct mr_cel_val *cell)
     if ((UINT32_C(1) << v.kind) &
         (UINT32_C(1) << MR_CEL_STRING | UINT32_C(1) << MR_CEL_BYTES | UINT32_C(1) << MR_CEL_LIST |
          UINT32_C(1) << MR_CEL_MAP | UINT32_C(1) << MR_CEL_TYPE | UINT32_C(1) << MR_CEL_IP |
-         UINT32_C(1) << MR_CEL_CIDR))
-        v.text = (const char *)cell + v.offset;
-    else if (v.kind == MR_CEL_OPTIONAL && v.offset != 0)
+         UINT32_C(1) << MR_CEL_CIDR | UINT32_C(1) << MR_CEL_ERROR))
         v.text = (const char *)cell + v.offset;
     return v;
 }

@@ -334,8 +334,8 @@ static enum mr_rc publish_by_nats(struct mr_js_link *link, const struct mr_js_pu
     snprintf(id, sizeof id, "%.*s", (int)m->id.len, m->id.data);
     snprintf(expected, sizeof expected, "%llu", (unsigned long long)m->expected);
     snprintf(reply, sizeof reply, "%s%llu", link->inbox, (unsigned long long)m->answer);
-    natsStatus s = natsMsg_Create(&message, subject, m->answer != 0 ? reply : NULL,
-                                  m->payload.data, (int)m->payload.len);
+    natsStatus s = natsMsg_Create(&message, subject, m->answer != 0 ? reply : NULL, m->payload.data,
+                                  (int)m->payload.len);
     if (s == NATS_OK)
         s = natsMsgHeader_Set(message, "Nats-Msg-Id", id);
     if (s == NATS_OK)

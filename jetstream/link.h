@@ -1,5 +1,5 @@
-/* jetstream/link.h: a connection to NATS on which many messages are under way at once, driven by one
- * thread that never waits for the server.
+/* jetstream/link.h: a connection to NATS on which many messages are under way at once, driven by
+ * one thread that never waits for the server.
  *
  * nats.c makes the connection (servers, TLS, credentials) and reads it; this file writes the
  * published messages itself, straight into the socket that nats.c has handed to its event loop: a
@@ -20,15 +20,16 @@ struct mr_js_options {
 
 struct mr_js_link;
 
-/* Connect, at most 2 s for each server. MR_RETRY: none is there, or refuses; MR_USAGE: url or a file
- * is wrong. */
+/* Connect, at most 2 s for each server. MR_RETRY: none is there, or refuses; MR_USAGE: url or a
+ * file is wrong. */
 MR_MUST_USE enum mr_rc mr_js_link_open(struct mr_js_link **out, const struct mr_js_options *options,
                                        struct mr_err *err);
 void mr_js_link_close(struct mr_js_link **link);
 size_t mr_js_link_payload_max(const struct mr_js_link *link); /* bytes of headers and payload */
 
 /* A message as it is sent: parts of an outbox entry. expected: the last sequence of its stream,
- * which the server checks. answer: number by which its acknowledgement comes back; 0: none wanted. */
+ * which the server checks. answer: number by which its acknowledgement comes back; 0: none wanted.
+ */
 struct mr_js_publish {
     struct mr_str subject, id, headers, payload;
     uint64_t expected, answer;
@@ -40,8 +41,8 @@ MR_MUST_USE enum mr_rc mr_js_link_publish(struct mr_js_link *link,
 
 /* Write and read what the socket takes and gives; wait for it, or for wake_fd (-1: none), at most
  * timeout_ns. MR_RETRY: the connection is gone. */
-MR_MUST_USE enum mr_rc mr_js_link_work(struct mr_js_link *link, int wake_fd,
-                                       uint64_t timeout_ns, struct mr_err *err);
+MR_MUST_USE enum mr_rc mr_js_link_work(struct mr_js_link *link, int wake_fd, uint64_t timeout_ns,
+                                       struct mr_err *err);
 
 /* The next answer, payload borrowed until the next call. False: none. An empty payload: nobody
  * listens to the subject, there is no such stream. */

@@ -109,8 +109,8 @@ void mr_js_outbox_release(struct mr_js_outbox *outbox, uint64_t n)
     if (n == head)
         return;
     const struct mr_js_entry *last = mr_js_outbox_entry(outbox, n - 1);
-    uint64_t end = last->begin + last->subject_len + last->id_len + last->headers_len +
-                   last->payload_len;
+    uint64_t end =
+        last->begin + last->subject_len + last->id_len + last->headers_len + last->payload_len;
     atomic_store_explicit(&outbox->bytes_head, end, memory_order_relaxed);
     /* Reads of what is released come before; acquire is in find_room. */
     atomic_store_explicit(&outbox->head, n, memory_order_release);

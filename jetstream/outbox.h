@@ -1,6 +1,6 @@
-/* jetstream/outbox.h: messages on their way to JetStream, from one thread that puts them to one that
- * sends them, in order. A message stays until it is acknowledged, and its bytes stay where they are,
- * so it can be sent again. Bounded in bytes and in messages; without locks. */
+/* jetstream/outbox.h: messages on their way to JetStream, from one thread that puts them to one
+ * that sends them, in order. A message stays until it is acknowledged, and its bytes stay where
+ * they are, so it can be sent again. Bounded in bytes and in messages; without locks. */
 #ifndef MR_JETSTREAM_OUTBOX_H
 #define MR_JETSTREAM_OUTBOX_H
 #include <stdatomic.h>
@@ -17,8 +17,8 @@ struct mr_js_message {
     uint64_t tag;       /* place in the putter's own order, ascending: a sequence of the log */
     uint64_t queued_ns; /* what its way is measured from */
     struct mr_str subject;
-    struct mr_str id;      /* Nats-Msg-Id */
-    struct mr_str headers; /* further ones, "Name: value\r\n" each */
+    struct mr_str id;                   /* Nats-Msg-Id */
+    struct mr_str headers;              /* further ones, "Name: value\r\n" each */
     struct mr_str payload, payload_end; /* one after the other */
 };
 

@@ -25,8 +25,8 @@ struct mr_js_stored {
     char position[128]; /* header Millrace-Position; empty when there is none */
 };
 
-/* Find or make a stream. *last: its last sequence. MR_USAGE: it is missing and is not to be made, or
- * has another setting, which is named; MR_RETRY: the server is away or not ready. */
+/* Find or make a stream. *last: its last sequence. MR_USAGE: it is missing and is not to be made,
+ * or has another setting, which is named; MR_RETRY: the server is away or not ready. */
 MR_MUST_USE enum mr_rc mr_js_stream_open(struct mr_js_link *link, const struct mr_js_stream *stream,
                                          uint64_t *last, struct mr_err *err);
 /* The message with this sequence. MR_AGAIN: it is not there (any more). */

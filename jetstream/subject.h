@@ -8,8 +8,8 @@
 
 enum { MR_JS_TOKEN_MAX = 512 };
 
-/* Append the token of name to out (NUL-terminated, len bytes used, of size). False: no room, nothing
- * changed. */
+/* Append the token of name to out (NUL-terminated, len bytes used, of size). False: no room,
+ * nothing changed. */
 bool mr_js_token_append(char *out, size_t size, size_t *len, struct mr_str name);
 /* Append text as it is. */
 bool mr_js_text_append(char *out, size_t size, size_t *len, struct mr_str text);

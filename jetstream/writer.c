@@ -138,8 +138,8 @@ static bool has_id(const struct mr_js_writer *w, const struct mr_js_entry *entry
     return strlen(id) == entry->id_len && memcmp(bytes, id, entry->id_len) == 0;
 }
 
-/* The stream has gone on behind acked, through last. Usually the message at last is the one that was
- * sent as such, and then so are all of the lane before it. UINT64_MAX: it is not. */
+/* The stream has gone on behind acked, through last. Usually the message at last is the one that
+ * was sent as such, and then so are all of the lane before it. UINT64_MAX: it is not. */
 static uint64_t find_as_sent(struct mr_js_writer *w, uint32_t lane, uint64_t last)
 {
     if (mr_js_stream_message(w->link, w->lanes[lane].stream.name, last, &w->stored, NULL) != MR_OK)
@@ -161,7 +161,8 @@ static void mark_done(struct mr_js_writer *w, uint32_t lane, uint64_t through)
     }
 }
 
-/* Message by message: what is ours is found by its id, in order; the rest somebody else has written.
+/* Message by message: what is ours is found by its id, in order; the rest somebody else has
+ * written.
  */
 static enum mr_rc walk(struct mr_js_writer *w, uint32_t lane, uint64_t last, struct mr_err *err)
 {
@@ -299,8 +300,9 @@ static struct mr_str fit(struct mr_js_writer *w, const struct mr_js_entry *entry
     size_t max = mr_js_link_payload_max(w->link);
     if (m->payload.len + m->headers.len + m->id.len + OVERHEAD <= max)
         return m->headers;
-    int len = snprintf(room, size, "%.*sMillrace-Omitted: %" PRIu32 " bytes, over the server's %zu\r\n",
-                       (int)m->headers.len, m->headers.data, entry->payload_len, max);
+    int len =
+        snprintf(room, size, "%.*sMillrace-Omitted: %" PRIu32 " bytes, over the server's %zu\r\n",
+                 (int)m->headers.len, m->headers.data, entry->payload_len, max);
     m->payload.len = 0;
     w->stats.oversize++;
     return (struct mr_str){room, (size_t)len < size ? (size_t)len : 0};
@@ -419,8 +421,7 @@ static enum mr_rc take_answers(struct mr_js_writer *w, uint64_t *done, struct mr
     if (w->next == head_of(w))
         w->progress_ns = now_ns;
     if (now_ns - w->progress_ns > w->options.ack_timeout_ns)
-        return mr_reject(err, MR_RETRY,
-                         "connection to NATS: no acknowledgement for %" PRIu64 " ms",
+        return mr_reject(err, MR_RETRY, "connection to NATS: no acknowledgement for %" PRIu64 " ms",
                          (now_ns - w->progress_ns) / MR_NS_PER_MS);
     return MR_OK;
 }

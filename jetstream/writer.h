@@ -1,11 +1,12 @@
 /* jetstream/writer.h: puts the messages of an outbox into streams: every message once, each stream
  * in the order of the outbox, whatever dies or goes away meanwhile.
  *
- * A lane is a stream that this writer alone writes. Each message says which sequence the stream must
- * have before it (Nats-Expected-Last-Sequence), so the server refuses whatever would leave a hole or
- * come twice, and an acknowledgement also speaks for the messages before it: only every so many ask
- * for one. After a lost connection the stream is asked how far it is, and sending goes on behind
- * that. This needs no window of remembered ids, so it holds after any pause; the ids are sent, too.
+ * A lane is a stream that this writer alone writes. Each message says which sequence the stream
+ * must have before it (Nats-Expected-Last-Sequence), so the server refuses whatever would leave a
+ * hole or come twice, and an acknowledgement also speaks for the messages before it: only every so
+ * many ask for one. After a lost connection the stream is asked how far it is, and sending goes on
+ * behind that. This needs no window of remembered ids, so it holds after any pause; the ids are
+ * sent, too.
  *
  * One thread (the sender of the outbox). It waits in connecting and in requests, up to seconds. */
 #ifndef MR_JETSTREAM_WRITER_H
@@ -50,9 +51,9 @@ MR_MUST_USE enum mr_rc mr_js_writer_add(struct mr_js_writer *writer,
                                         struct mr_err *err);
 
 /* Connect when that is due, send, take acknowledgements; wait at most timeout_ns when there was
- * nothing to do, or until the outbox's putter flushes. *done: messages sent and acknowledged. Whatever goes wrong is tried again by the
- * breaker's rules and said in err (once; MR_OK else): MR_RETRY, or MR_USAGE for a stream that is not
- * what it should be. */
+ * nothing to do, or until the outbox's putter flushes. *done: messages sent and acknowledged.
+ * Whatever goes wrong is tried again by the breaker's rules and said in err (once; MR_OK else):
+ * MR_RETRY, or MR_USAGE for a stream that is not what it should be. */
 enum mr_rc mr_js_writer_work(struct mr_js_writer *writer, uint64_t timeout_ns, uint64_t *done,
                              struct mr_err *err);
 

@@ -42,10 +42,20 @@ static void an_error_has_its_finer_code_and_its_text(void **state)
 static void what_is_no_answer_is_refused(void **state)
 {
     (void)state;
-    static const char *const texts[] = {
-        "",           "{",          "{}",           "null",          "{\"seq\":}",
-        "{\"seq\":1", "{\"seq\":0}", "{\"seq\":-1}", "{\"seq\":1}}x" + 10, "{\"error\":{}}",
-        "{\"error\":{\"code\":1}", "{\"seq\":18446744073709551616}", "{\"stream\":\"", "{\"a\\"};
+    static const char *const texts[] = {"",
+                                        "{",
+                                        "{}",
+                                        "null",
+                                        "{\"seq\":}",
+                                        "{\"seq\":1",
+                                        "{\"seq\":0}",
+                                        "{\"seq\":-1}",
+                                        "{\"seq\":1}}x" + 10,
+                                        "{\"error\":{}}",
+                                        "{\"error\":{\"code\":1}",
+                                        "{\"seq\":18446744073709551616}",
+                                        "{\"stream\":\"",
+                                        "{\"a\\"};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         struct mr_js_ack ack;
         assert_int_equal(mr_js_ack_parse(mr_str_from(texts[i]), &ack), MR_CORRUPT);

@@ -32,7 +32,8 @@ static void check(uint64_t n, uint64_t tag, size_t payload_len)
     assert_int_equal(e->payload_len, payload_len + 1);
     assert_memory_equal(bytes, "s.tidA: b\r\n", 11);
     if (payload_len > 0)
-        assert_true(bytes[11] == (char)('a' + tag % 26) && bytes[11 + payload_len - 1] == bytes[11]);
+        assert_true(bytes[11] == (char)('a' + tag % 26) &&
+                    bytes[11 + payload_len - 1] == bytes[11]);
     assert_true(bytes[11 + payload_len] == '}');
 }
 
