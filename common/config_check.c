@@ -50,6 +50,14 @@ static enum mr_rc check_source(const struct mr_config *config, struct mr_err *er
     if (strcmp(kind, "postgres") == 0 && !config->postgres_url.text[0])
         return mr_reject(err, MR_USAGE,
                          "postgres.url: source.kind postgres needs it, and it is empty");
+    if (strcmp(kind, "mongodb") == 0 && !config->mongodb_url.text[0])
+        return mr_reject(err, MR_USAGE,
+                         "mongodb.url: source.kind mongodb needs it, and it is empty");
+    if (strcmp(kind, "mongodb") != 0 && strcmp(config->source_start.text, "from_now") != 0)
+        return mr_reject(err, MR_USAGE, "source.start: source.kind %s knows only from_now", kind);
+    if (strcmp(kind, "mongodb") != 0 && strcmp(config->source_on_unresumable.text, "fail") != 0)
+        return mr_reject(err, MR_USAGE, "source.on_unresumable: source.kind %s knows only fail",
+                         kind);
     if (strcmp(kind, "ndjson") == 0 && !config->ndjson_path.text[0])
         return mr_reject(err, MR_USAGE,
                          "ndjson.path: source.kind ndjson needs it, and it is empty");

@@ -14,7 +14,7 @@
 #include "common/str.h"
 
 enum {
-    MR_LOG_POSITION_MAX = 512,               /* bytes of a source position */
+    MR_LOG_POSITION_MAX = 2048,              /* bytes of a source position */
     MR_LOG_RECORD_MAX = 64 * 1024 * 1024,    /* bytes of one record */
     MR_LOG_BATCH_SIZE_MAX = 16 * 1024 * 1024 /* of options.batch_bytes */
 };

@@ -6,6 +6,7 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "puller/sources/backoff.h"
 #include "puller/sources/pg_conn.h"
 #include "puller/sources/pg_setup.h"
 #include "puller/sources/pg_stream.h"
@@ -22,7 +23,7 @@
  * one of them would wake every process behind us, and on few cores take the server's own time. */
 #define PACE_NS    (200 * MR_NS_PER_US)
 #define RESOLVE_NS (UINT64_C(5) * MR_NS_PER_MS)
-enum { MESSAGES_PER_CLOCK = 32, STUCK_ATTEMPTS = 2, JITTER_STEPS = 1000 };
+enum { MESSAGES_PER_CLOCK = 32, STUCK_ATTEMPTS = 2 };
 
 enum pull_state {
     PULL_CONNECT,   /* resolving, connecting, authenticating */
@@ -78,27 +79,6 @@ static void enter(struct pg_source *s, enum pull_state state, uint64_t now_ns)
     mr_gauge(s->base.cell, MR_COUNTER_SOURCE_CONNECTED, state == PULL_STREAM);
 }
 
-/* xorshift64: only to keep several pullers from coming back at the same moment. */
-static uint64_t next_random(struct pg_source *s)
-{
-    s->random ^= s->random << 13;
-    s->random ^= s->random >> 7;
-    s->random ^= s->random << 17;
-    return s->random;
-}
-
-static uint64_t backoff_ns(struct pg_source *s)
-{
-    uint64_t least = s->base.config->source_backoff_min, most = s->base.config->source_backoff_max;
-    uint64_t wait = least;
-    for (uint32_t i = 1; i < s->attempts && wait < most; i++)
-        wait *= 2;
-    if (wait > most)
-        wait = most;
-    /* Between half of it and all of it. */
-    return wait / 2 + wait / 2 / JITTER_STEPS * (next_random(s) % JITTER_STEPS);
-}
-
 static void disconnect(struct pg_source *s)
 {
     if (s->payload)
@@ -136,7 +116,7 @@ static enum mr_rc fail(struct pg_source *s, enum mr_rc rc, uint64_t now_ns, stru
         return rc;
     }
     s->attempts++;
-    uint64_t wait_ns = backoff_ns(s);
+    uint64_t wait_ns = mr_source_backoff_ns(s->base.config, s->attempts, &s->random);
     s->wake_ns = now_ns + wait_ns;
     mr_log_warn("postgres", "reconnect", "attempt=%" PRIu32 " wait_ms=%" PRIu64 " why=\"%s\"",
                 s->attempts, wait_ns / MR_NS_PER_MS, err->text);

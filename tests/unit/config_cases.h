@@ -45,7 +45,7 @@ static const struct broken_value broken_values[] = {
     {"postgres.create", "1", "expected true or false"},
     {"postgres.create", "True", "expected true or false"},
     {"postgres.create", "", "expected true or false"},
-    {"source.kind", "mysql", "expected one of postgres|ndjson|jetstream|generator, got \"mysql\""},
+    {"source.kind", "mysql", "expected one of postgres|mongodb|ndjson|jetstream|generator, got \"mysql\""},
     {"source.kind", "post", "expected one of"},
     {"source.kind", "", "expected one of"},
     {"source.kind", "postgres|ndjson", "expected one of"},

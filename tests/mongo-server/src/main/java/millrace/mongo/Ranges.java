@@ -18,7 +18,8 @@ final class Ranges {
     private static final Map<String, Integer> KINDS = Map.ofEntries(Map.entry("minKey", 0), Map.entry("null", 1),
         Map.entry("number", 2), Map.entry("string", 3), Map.entry("symbol", 3), Map.entry("object", 4),
         Map.entry("array", 5), Map.entry("binData", 6), Map.entry("objectId", 7), Map.entry("bool", 8),
-        Map.entry("date", 9), Map.entry("timestamp", 10), Map.entry("regex", 11), Map.entry("maxKey", 12));
+        Map.entry("date", 9), Map.entry("timestamp", 10), Map.entry("regex", 11), Map.entry("dbPointer", 12),
+        Map.entry("javascript", 13), Map.entry("javascriptWithScope", 14), Map.entry("maxKey", 15));
 
     private final TreeMap<Object, Document> documents;
 
@@ -32,14 +33,15 @@ final class Ranges {
         if (filter != null && !filter.isEmpty() && (filter.size() > 1 || byId == null)) {
             throw new MongoServerError(2, "BadValue", "snapshot reads here know only filters on _id, got " + filter);
         }
-        Object from = byId.get("$gt");
-        if (byId.containsKey("$gt")) {
-            range = documents.tailMap(from, false).values();
+        boolean bounded = byId.containsKey("$gt") || byId.containsKey("$gte");
+        Object from = byId.containsKey("$gt") ? byId.get("$gt") : byId.get("$gte");
+        if (bounded) {
+            range = documents.tailMap(from, byId.containsKey("$gte")).values();
         }
         List<Document> found = new ArrayList<>();
         for (Document document : range) {
             Object id = document.get("_id");
-            if (byId.containsKey("$gt") && kindOf(id) != kindOf(from) || byId.containsKey("$type")
+            if (bounded && kindOf(id) != kindOf(from) || byId.containsKey("$type")
                 && !isOf(id, byId.get("$type"))) {
                 continue;
             }
@@ -85,8 +87,12 @@ final class Ranges {
                 return 10;
             case BsonConstants.TYPE_REGEX:
                 return 11;
+            case BsonConstants.TYPE_JAVASCRIPT_CODE:
+                return 13;
+            case BsonConstants.TYPE_JAVASCRIPT_CODE_WITH_SCOPE:
+                return 14;
             default:
-                return 12;
+                return 15;
         }
     }
 }

@@ -103,7 +103,7 @@ final class ReplicaSet extends MemoryBackend {
             case "aggregate":
                 Stream stream = openStream(database, query);
                 return stream == null ? super.handleCommand(channel, database, command, query)
-                    : batch(stream, "firstBatch", batchSize((Document) query.get("cursor")));
+                    : batch(stream, "firstBatch", firstBatchSize((Document) query.get("cursor")));
             case "getMore":
                 long id = ((Number) query.get("getMore")).longValue();
                 return id <= STREAM_IDS ? super.handleCommand(channel, database, command, query) : getMore(id, query);
@@ -146,8 +146,14 @@ final class ReplicaSet extends MemoryBackend {
 
     // Change streams
 
+    /** 0 asks for as many changes as fit; in a first batch it asks for none, which is -1 here. */
+    private static int firstBatchSize(Document options) {
+        int size = options == null ? 0 : ((Number) options.getOrDefault("batchSize", 0)).intValue();
+        return options != null && options.containsKey("batchSize") && size == 0 ? -1 : size;
+    }
+
     private static int batchSize(Document options) {
-        return options == null ? 0 : ((Number) options.getOrDefault("batchSize", 0)).intValue();
+        return ((Number) options.getOrDefault("batchSize", 0)).intValue();
     }
 
     @SuppressWarnings("unchecked")

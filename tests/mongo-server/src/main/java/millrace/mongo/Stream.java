@@ -102,7 +102,7 @@ final class Stream {
             : change.touches(database, collection));
     }
 
-    /** What is there, at most count events, 0 for as many as fit. */
+    /** What is there, at most count events, 0 for as many as fit, -1 for none. */
     List<Document> take(int count) {
         List<Document> batch = new ArrayList<>();
         int bytes = 0;
