@@ -9,8 +9,8 @@ struct mr_cel_node *mr_cel_node_append(struct mr_cel_node *parent, struct mr_cel
     else
         parent->first = child;
     parent->count++;
-    if (child->depth >= parent->depth)
-        parent->depth = child->depth == UINT8_MAX ? UINT8_MAX : (uint8_t)(child->depth + 1);
+    if (child->height >= parent->height)
+        parent->height = child->height + 1;
     return child;
 }
 

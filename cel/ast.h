@@ -11,8 +11,8 @@
  *   IDENT    none                                  text: the name; checked: sub, index
  *   SELECT   operand                               text: the field; flags TEST_ONLY (has), OPTIONAL
  *   CALL     [target if flag MEMBER,] arguments    text: the name; operators: function at once
- *   LIST     elements; flag OPTIONAL: [?e]
- *   MAP      key, value, key, value, ...; flag OPTIONAL on a key: {?k: v}
+ *   LIST     elements; flag OPTIONAL_ENTRY: [?e]
+ *   MAP      key, value, key, value, ...; OPTIONAL_ENTRY on a key: {?k: v}
  *   STRUCT   field, value, ...; fields are IDENT   text: the message's name
  *   AND, OR  2 or more terms: a chain without parentheses is one node
  *   IF       condition, then, else
@@ -89,26 +89,27 @@ enum mr_cel_ref {
 
 enum {
     MR_CEL_FLAG_TEST_ONLY = 1,
-    MR_CEL_FLAG_OPTIONAL = 2, /* on a SELECT; on an element or key: the entry may be missing */
+    MR_CEL_FLAG_OPTIONAL = 2, /* SELECT: .? */
     MR_CEL_FLAG_MEMBER = 4,
     MR_CEL_FLAG_TWO_VARIABLES = 8,
     MR_CEL_FLAG_FILTERED = 16,
-    MR_CEL_FLAG_QUOTED = 32,   /* SELECT: the field was written `field` */
-    MR_CEL_FLAG_ABSOLUTE = 64, /* a name with a leading dot, which is not in text */
-    MR_CEL_FLAG_PARENS = 128,  /* was written in parentheses */
+    MR_CEL_FLAG_QUOTED = 32,          /* SELECT: the field was written `field` */
+    MR_CEL_FLAG_ABSOLUTE = 64,        /* a name with a leading dot, which is not in text */
+    MR_CEL_FLAG_PARENS = 128,         /* was written in parentheses */
+    MR_CEL_FLAG_OPTIONAL_ENTRY = 256, /* an element or key: the entry may be missing */
 };
 
 struct mr_cel_node {
     uint8_t kind;        /* enum mr_cel_node_kind */
     uint8_t sub;         /* enum mr_cel_literal, mr_cel_ref or mr_cel_macro, by kind */
-    uint8_t flags;       /* MR_CEL_FLAG_TEST_ONLY... */
-    uint8_t depth;       /* height of the tree below, capped at 255 */
+    uint16_t flags;      /* MR_CEL_FLAG_TEST_ONLY... */
     uint16_t function;   /* CALL: enum mr_cel_function; checked, operators at once */
     uint16_t overload;   /* CALL, checked: enum mr_cel_overload; 0: the values decide */
     uint32_t at;         /* offset in the source of what to point at: a sign, a name, a bracket */
     uint32_t start, end; /* offsets of the text: [start, end) */
-    uint32_t index; /* checked: IDENT variable or slot; CALL declared function; BLOCK first slot */
-    uint32_t count; /* children */
+    uint32_t index;  /* checked: IDENT variable or slot; CALL declared function; BLOCK first slot */
+    uint32_t count;  /* children */
+    uint32_t height; /* of the tree below; 0: no children */
     struct mr_cel_node *first, *next;
     const struct mr_cel_type *type; /* checked: deduced; NULL before */
     union {

@@ -23,6 +23,10 @@ enum mr_rc mr_cel_diag_set(struct mr_cel_diag *diag, struct mr_str source, uint3
                            uint32_t len, enum mr_cel_stage stage, const char *format, ...)
     MR_PRINTF(6, 7);
 
+/* The same for a limit that is exceeded there: names it and its value. */
+enum mr_rc mr_cel_diag_limit(struct mr_cel_diag *diag, struct mr_str source, uint32_t at,
+                             enum mr_cel_limit limit, const struct mr_cel_limits *limits);
+
 /* "1:5: text", the source's line and a caret under the place; long lines are cut around the place.
  * Ends with a newline. Writes at most size bytes with a NUL; returns the length written. */
 size_t mr_cel_diag_render(const struct mr_cel_diag *diag, struct mr_str source, char *text,

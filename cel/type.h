@@ -30,12 +30,13 @@ enum mr_cel_type_kind {
 struct mr_cel_type {
     uint8_t kind; /* enum mr_cel_type_kind */
     uint8_t param_count;
+    uint16_t height;   /* types inside types; 0: no parameters */
     uint32_t variable; /* VARIABLE: its number */
     const struct mr_cel_type *const *params;
     struct mr_str name; /* PARAM, OPAQUE */
 };
 
-enum { MR_CEL_TYPE_PARAMS_MAX = 8, MR_CEL_TYPE_DEPTH_MAX = 32 };
+enum { MR_CEL_TYPE_PARAMS_MAX = 8, MR_CEL_TYPE_HEIGHT_MAX = 120 };
 
 /* A type without parameters: DYN to CIDR; LIST, MAP, OPTIONAL: of dyn; TYPE: of any. Static
  * storage. */
@@ -51,11 +52,21 @@ const struct mr_cel_type *mr_cel_type_optional(struct mr_cel_arena *arena,
 const struct mr_cel_type *mr_cel_type_type(struct mr_cel_arena *arena,
                                            const struct mr_cel_type *type);
 
+/* Any kind; name for PARAM and OPAQUE. A type higher than MR_CEL_TYPE_HEIGHT_MAX is dyn. NULL: the
+ * arena is full, or a parameter is NULL. */
+const struct mr_cel_type *mr_cel_type_of(struct mr_cel_arena *arena, enum mr_cel_type_kind kind,
+                                         struct mr_str name,
+                                         const struct mr_cel_type *const *params,
+                                         uint32_t param_count);
+/* The name by which an expression refers to the kind: "int", "list", "google.protobuf.Timestamp".
+ * DYN to TYPE; static storage. */
+struct mr_str mr_cel_type_kind_name(enum mr_cel_type_kind kind);
+
 bool mr_cel_type_equal(const struct mr_cel_type *a, const struct mr_cel_type *b);
 
 /* Text: "int", "list(string)", "map(string, dyn)", "optional_type(int)", "type(int)", "null_type",
- * "google.protobuf.Timestamp", "net.IP". Writes at most size bytes and a NUL; returns the whole
- * length. */
+ * "google.protobuf.Timestamp", "net.IP". Writes at most size bytes with a NUL (what does not fit is
+ * cut) and returns the length written. */
 size_t mr_cel_type_print(const struct mr_cel_type *type, char *text, size_t size);
 /* The same text, and "timestamp", "duration", "null", "list", "map", "any" as short forms. An
  * upper-case letter alone is a type parameter; any other name is an opaque type of that name.
