@@ -76,7 +76,7 @@ void mr_cel_ctx_start(struct mr_cel_ctx *ctx, uint64_t steps_max)
 uint64_t mr_cel_ctx_used(const struct mr_cel_ctx *ctx, uint64_t steps_max)
 {
     int64_t left = ctx->fatal == MR_CEL_E_LIMIT_STEPS ? 0 : ctx->steps_left + ctx->budget;
-    return left > 0 && (uint64_t)left < steps_max ? steps_max - (uint64_t)left : steps_max;
+    return left > 0 && (uint64_t)left <= steps_max ? steps_max - (uint64_t)left : steps_max;
 }
 
 /* The clock is first read here, so that short evaluations never do: the limit counts from then on.
