@@ -71,6 +71,7 @@ final class ChangeLog implements Oplog {
             floorTime = changes.get(drop - 1).place().time();
             changes.subList(0, drop).clear();
             removed += drop;
+            tick(); // an oplog is never empty: its last entry is what pushed the others out
         }
     }
 

@@ -26,7 +26,7 @@ final class Stream {
     private final Aggregation pipeline; // null: none
     private final Deque<Document> ready = new ArrayDeque<>(); // pieces of an event, and what ends the stream
     private long next; // number of the change to look at
-    private Document token; // of the last event given
+    private Document token; // of the last event given, at first of where it began
     private boolean ended; // an invalidate was given
 
     Stream(ReplicaSet backend, long id, String database, String collection, List<Document> stages,
@@ -48,9 +48,11 @@ final class Stream {
 
     private void start(Document options) {
         if (options.get("startAfter") != null) {
-            startBehind(Place.parse(options.get("startAfter")));
+            token = (Document) options.get("startAfter");
+            startBehind(Place.parse(token));
         } else if (options.get("resumeAfter") != null) {
-            Place place = Place.parse(options.get("resumeAfter"));
+            token = (Document) options.get("resumeAfter");
+            Place place = Place.parse(token);
             if (place.kind() == Place.INVALIDATE) {
                 throw new MongoServerError(260, "InvalidResumeToken",
                     "Attempting to resume a change stream using 'resumeAfter' is not allowed from an invalidate"
@@ -60,8 +62,10 @@ final class Stream {
         } else if (options.get("startAtOperationTime") != null) {
             Place place = Place.mark(((BsonTimestamp) options.get("startAtOperationTime")).getValue());
             checkHistory(place.time() - 1);
+            token = place.token("");
             next = log.find(place);
         } else {
+            token = Place.mark(log.lastTime()).token("");
             next = log.end();
         }
     }
@@ -131,7 +135,7 @@ final class Stream {
     Document resumeToken() {
         Document mark = Place.mark(log.lastTime()).token("");
         boolean drained = ready.isEmpty() && next == log.end() && !ended;
-        return token == null || drained && Place.parse(token).compareTo(Place.parse(mark)) < 0 ? mark : token;
+        return drained && Place.parse(token).compareTo(Place.parse(mark)) < 0 ? mark : token;
     }
 
     private boolean advance() {
