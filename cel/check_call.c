@@ -428,16 +428,88 @@ static const struct mr_cel_type *unknown(struct mr_cel_checker *c, struct mr_cel
     return mr_cel_checker_mismatch(c, call, "unknown function %.*s", len, name.data);
 }
 
-/* == and != of dyn or of two values of one simple type: nearly all there are. */
-static bool is_plain_equality(const struct mr_cel_checker *c, const struct mr_cel_node *call)
+static bool is_dyn(const struct mr_cel_type *type)
 {
-    if (call->function != MR_CEL_FN_EQUAL && call->function != MR_CEL_FN_NOT_EQUAL)
+    return type->kind == MR_CEL_TYPE_DYN;
+}
+
+static bool is_ordered(const struct mr_cel_type *type)
+{
+    return type->kind >= MR_CEL_TYPE_BOOL && type->kind <= MR_CEL_TYPE_DURATION;
+}
+
+/* Whether the two fit each other without a look inside. */
+static bool fit_plainly(const struct mr_cel_type *a, const struct mr_cel_type *b)
+{
+    if (a->kind == MR_CEL_TYPE_VARIABLE || b->kind == MR_CEL_TYPE_VARIABLE)
         return false;
+    return is_dyn(a) || is_dyn(b) || (a->kind == b->kind && a->kind < MR_CEL_TYPE_LIST);
+}
+
+static const struct mr_cel_type *plain_in(const struct mr_cel_checker *c, struct mr_cel_node *call,
+                                          const struct mr_cel_type *a, const struct mr_cel_type *b)
+{
+    if (is_dyn(b))
+        return mr_cel_type_simple(MR_CEL_TYPE_BOOL);
+    if ((b->kind != MR_CEL_TYPE_LIST && b->kind != MR_CEL_TYPE_MAP) ||
+        !fit_plainly(a, mr_cel_infer_resolve(c, b->params[0])))
+        return NULL;
+    call->overload = b->kind == MR_CEL_TYPE_LIST ? MR_CEL_OV_in_list : MR_CEL_OV_in_map;
+    return mr_cel_type_simple(MR_CEL_TYPE_BOOL);
+}
+
+static const struct mr_cel_type *plain_index(const struct mr_cel_checker *c,
+                                             struct mr_cel_node *call, const struct mr_cel_type *a,
+                                             const struct mr_cel_type *b)
+{
+    if (is_dyn(a))
+        return a;
+    if (a->kind == MR_CEL_TYPE_LIST && (b->kind == MR_CEL_TYPE_INT || is_dyn(b))) {
+        call->overload = MR_CEL_OV_index_list;
+        return mr_cel_infer_resolve(c, a->params[0]);
+    }
+    if (a->kind == MR_CEL_TYPE_MAP && fit_plainly(mr_cel_infer_resolve(c, a->params[0]), b)) {
+        call->overload = MR_CEL_OV_index_map;
+        return mr_cel_infer_resolve(c, a->params[1]);
+    }
+    return NULL;
+}
+
+/* The usual cases of binary operators, without a look at their signatures: what comes out is the
+ * same. NULL: no such case. */
+static const struct mr_cel_type *plain_operator(const struct mr_cel_checker *c,
+                                                struct mr_cel_node *call)
+{
     const struct mr_cel_type *a = mr_cel_infer_resolve(c, call->first->type);
     const struct mr_cel_type *b = mr_cel_infer_resolve(c, call->first->next->type);
-    bool open = a->kind == MR_CEL_TYPE_VARIABLE || b->kind == MR_CEL_TYPE_VARIABLE;
-    bool dyn = a->kind == MR_CEL_TYPE_DYN || b->kind == MR_CEL_TYPE_DYN;
-    return !open && (dyn || (a->kind == b->kind && a->kind < MR_CEL_TYPE_LIST));
+    switch ((enum mr_cel_function)call->function) {
+    case MR_CEL_FN_EQUAL:
+    case MR_CEL_FN_NOT_EQUAL:
+        if (!fit_plainly(a, b))
+            return NULL;
+        call->overload =
+            call->function == MR_CEL_FN_EQUAL ? MR_CEL_OV_equals : MR_CEL_OV_not_equals;
+        return mr_cel_type_simple(MR_CEL_TYPE_BOOL);
+    case MR_CEL_FN_LESS:
+    case MR_CEL_FN_LESS_EQUAL:
+    case MR_CEL_FN_GREATER:
+    case MR_CEL_FN_GREATER_EQUAL:
+        if ((is_dyn(a) && (is_dyn(b) || is_ordered(b))) || (is_dyn(b) && is_ordered(a)))
+            return mr_cel_type_simple(MR_CEL_TYPE_BOOL);
+        return NULL;
+    case MR_CEL_FN_IN:
+        return plain_in(c, call, a, b);
+    case MR_CEL_FN_INDEX:
+        return plain_index(c, call, a, b);
+    case MR_CEL_FN_ADD:
+    case MR_CEL_FN_SUBTRACT:
+    case MR_CEL_FN_MULTIPLY:
+    case MR_CEL_FN_DIVIDE:
+    case MR_CEL_FN_MODULO:
+        return is_dyn(a) && is_dyn(b) ? a : NULL;
+    default:
+        return NULL;
+    }
 }
 
 /* math.greatest and math.least of more than two values are checked as one list of them. */
@@ -475,15 +547,14 @@ const struct mr_cel_type *mr_cel_check_call(struct mr_cel_checker *c, struct mr_
     if (!is_operator && !name)
         return unknown(c, call);
     const struct mr_cel_declared *declared = name ? name->declared : NULL;
-    if (is_plain_equality(c, call)) {
-        call->overload =
-            call->function == MR_CEL_FN_EQUAL ? MR_CEL_OV_equals : MR_CEL_OV_not_equals;
-        return mr_cel_type_simple(MR_CEL_TYPE_BOOL);
-    }
+    const struct mr_cel_type *type =
+        is_operator && call->count == 2 ? plain_operator(c, call) : NULL;
+    if (type)
+        return type;
     struct arguments arguments = {call->first, NULL};
     if (!as_list(c, call, &arguments))
         return NULL;
-    const struct mr_cel_type *type = match_all(
-        c, call, signatures_of((enum mr_cel_function)call->function, declared), arguments);
+    type = match_all(c, call, signatures_of((enum mr_cel_function)call->function, declared),
+                     arguments);
     return type && !c->failed ? type : no_match(c, call, declared);
 }
