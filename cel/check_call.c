@@ -154,6 +154,19 @@ static const struct mr_cel_type *match(struct mr_cel_checker *c, const struct si
     return mr_cel_infer_instantiate(c, &result, params);
 }
 
+/* The type of what is the one or the other: what is not known in it yet can be anything. */
+static const struct mr_cel_type *either(struct mr_cel_checker *c, const struct mr_cel_type *a,
+                                        const struct mr_cel_type *b)
+{
+    if (a->kind == MR_CEL_TYPE_DYN || mr_cel_infer_same(c, a, b))
+        return a;
+    const struct mr_cel_type *known_a = mr_cel_infer_substitute(c, a, true);
+    const struct mr_cel_type *known_b = mr_cel_infer_substitute(c, b, true);
+    if (known_a && known_b && mr_cel_infer_same(c, known_a, known_b))
+        return known_a;
+    return mr_cel_type_simple(MR_CEL_TYPE_DYN);
+}
+
 /* The type of all signatures that fit: dyn if they differ. NULL: none fits. */
 static const struct mr_cel_type *match_all(struct mr_cel_checker *c, struct mr_cel_node *call,
                                            struct signatures all, struct arguments arguments)
@@ -169,10 +182,7 @@ static const struct mr_cel_type *match_all(struct mr_cel_checker *c, struct mr_c
         if (!result)
             continue;
         call->overload = count++ == 0 ? signature.overload : MR_CEL_OV_NONE;
-        if (!type)
-            type = result;
-        else if (type->kind != MR_CEL_TYPE_DYN && !mr_cel_infer_same(c, type, result))
-            type = mr_cel_type_simple(MR_CEL_TYPE_DYN);
+        type = type ? either(c, type, result) : result;
     }
     return type;
 }

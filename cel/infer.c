@@ -125,8 +125,6 @@ static bool equal_or_less_specific(struct mr_cel_checker *c, const struct mr_cel
         return true;
     if (is_open(b) || a->kind != b->kind || a->param_count != b->param_count)
         return false;
-    if (a->kind == MR_CEL_TYPE_TYPE)
-        return true;
     if (!mr_str_equal(a->name, b->name))
         return false;
     for (uint32_t i = 0; i < a->param_count; i++)
@@ -138,6 +136,8 @@ static bool equal_or_less_specific(struct mr_cel_checker *c, const struct mr_cel
 static const struct mr_cel_type *more_general(struct mr_cel_checker *c, const struct mr_cel_type *a,
                                               const struct mr_cel_type *b)
 {
+    if (a->kind == MR_CEL_TYPE_NULL || b->kind == MR_CEL_TYPE_NULL)
+        return a->kind == MR_CEL_TYPE_NULL ? b : a; /* what fits null is nullable */
     return equal_or_less_specific(c, a, b) ? a : b;
 }
 
