@@ -1,129 +1,92 @@
+/* Building programs: one form for each filter, and its bytes. */
 #include <math.h>
 #include <stdlib.h>
 
 #include "cel/program_shm.h"
 
-enum { NAME_BYTES_MAX = 1024 }; /* no event has a longer database or collection */
-
-static const char *const op_names[MR_PRED_COUNT] = {
-    [MR_PRED_EQ] = "==", [MR_PRED_NE] = "!=", [MR_PRED_LT] = "<",  [MR_PRED_LE] = "<=",
-    [MR_PRED_GT] = ">",  [MR_PRED_GE] = ">=", [MR_PRED_IN] = "in", [MR_PRED_CONTAINS] = "contains",
+/* What one build works with. Everything is sized by what the term has, before it is filled. */
+struct build {
+    struct mr_predicate *leaves; /* canonical, sorted and without repeats */
+    struct mr_const *items;      /* of their lists */
+    struct mr_const *next_item;
+    struct span *spans; /* scratch of the sort: a list of children's tokens for each level */
+    uint16_t *tokens, *sorted;
+    uint32_t leaf_count, token_count;
+    size_t leaf_capacity, item_capacity, token_capacity; /* as counted */
+    struct mr_err *err;
+};
+/* Tokens of one child. */
+struct span {
+    const uint16_t *tokens;
+    uint32_t count;
 };
 
-const char *mr_predicate_op_name(enum mr_predicate_op op)
-{
-    return op >= MR_PRED_EQ && op < MR_PRED_COUNT ? op_names[op] : "?";
-}
+/* ---- checks ---- */
 
-bool mr_predicate_op_parse(struct mr_str text, enum mr_predicate_op *out)
+static enum mr_rc check_leaf(const struct mr_predicate *p, uint32_t index, struct mr_err *err)
 {
-    for (enum mr_predicate_op op = MR_PRED_EQ; op < MR_PRED_COUNT; op++) {
-        if (mr_str_equal(text, mr_str_from(op_names[op]))) {
-            *out = op;
-            return true;
-        }
+    int shown = p->path.len > 100 ? 100 : (int)p->path.len;
+    const char *why = p->op == MR_PRED_CODE ? NULL : mr_program_check_path(p->path);
+    if (why)
+        return mr_reject(err, MR_USAGE, "filters[%u].field \"%.*s\": %s", index, shown,
+                         p->path.len ? p->path.data : "", why);
+    why = mr_program_check_value(p);
+    if (why)
+        return mr_reject(err, MR_USAGE, "filters[%u].value of \"%.*s\" %s: %s", index, shown,
+                         p->path.data, mr_predicate_op_name(p->op), why);
+    if (p->value.kind != MR_CONST_LIST)
+        return MR_OK;
+    for (uint32_t item = 0; item < p->value.list.count; item++) {
+        why = mr_program_check_item(p, &p->value.list.items[item]);
+        if (why)
+            return mr_reject(err, MR_USAGE, "filters[%u].value[%u] of \"%.*s\" %s: %s", index, item,
+                             shown, p->path.data, mr_predicate_op_name(p->op), why);
     }
-    return false;
+    return MR_OK;
 }
 
-const char *mr_program_check_path(struct mr_str path)
+/* Check everything below a term and count what it needs. */
+static enum mr_rc measure_term(struct build *b, const struct mr_term *term, uint32_t depth)
 {
-    uint32_t parts = 1;
-    size_t part_len = 0;
-    for (size_t i = 0; i < path.len; i++) {
-        if (path.data[i] == 0)
-            return "a NUL byte, which no field name has";
-        if (path.data[i] != '.') {
-            part_len++;
-            continue;
-        }
-        if (part_len == 0)
-            return "an empty part";
-        part_len = 0;
-        parts++;
+    b->token_capacity++;
+    if (term->kind == MR_TERM_LEAF) {
+        enum mr_rc rc = check_leaf(&term->leaf, (uint32_t)b->leaf_capacity, b->err);
+        if (rc != MR_OK)
+            return rc;
+        b->leaf_capacity++;
+        if (term->leaf.value.kind == MR_CONST_LIST)
+            b->item_capacity += term->leaf.value.list.count;
+        if (b->leaf_capacity > MR_PROGRAM_LEAVES_MAX)
+            return mr_reject(b->err, MR_USAGE, "filters: more than %d", MR_PROGRAM_LEAVES_MAX);
+        if (b->item_capacity > MR_PROGRAM_BYTES_MAX / sizeof(struct mr_program_const))
+            return mr_reject(b->err, MR_USAGE, "filters: %zu list items in sum, at most %zu",
+                             b->item_capacity,
+                             MR_PROGRAM_BYTES_MAX / sizeof(struct mr_program_const));
+        return MR_OK;
     }
-    if (part_len == 0)
-        return path.len ? "an empty part" : "empty";
-    return parts > MR_PROGRAM_PATH_PARTS_MAX ? "more than 32 parts" : NULL;
-}
-
-static bool is_order(enum mr_predicate_op op)
-{
-    return op == MR_PRED_LT || op == MR_PRED_LE || op == MR_PRED_GT || op == MR_PRED_GE;
-}
-
-const char *mr_program_check_item(struct mr_str path, const struct mr_const *item)
-{
-    if (item->kind == MR_CONST_LIST)
-        return "a list inside a list";
-    if (item->kind < MR_CONST_NULL || item->kind > MR_CONST_LIST)
-        return "a value of no known kind";
-    if (item->kind == MR_CONST_DOUBLE && isnan(item->number))
-        return "NaN, which equals nothing";
-    if (mr_str_equal(path, MR_STR("_id")) && item->kind != MR_CONST_STRING)
-        return "no string, but a document id is one";
-    return NULL;
-}
-
-const char *mr_program_check_value(struct mr_str path, enum mr_predicate_op op,
-                                   const struct mr_const *value)
-{
-    if (op < MR_PRED_EQ || op >= MR_PRED_COUNT)
-        return "used with no known operator";
-    if (op == MR_PRED_CONTAINS && mr_str_equal(path, MR_STR("_id")))
-        return "used with contains, but a document id contains nothing";
-    if (op == MR_PRED_IN)
-        return value->kind == MR_CONST_LIST ? NULL : "no list, but \"in\" needs one";
-    if (value->kind == MR_CONST_LIST) {
-        if (is_order(op))
-            return "a list, but order needs a number, a string or a bool";
-        return mr_str_equal(path, MR_STR("_id")) ? "no string, but a document id is one" : NULL;
+    if (depth >= MR_PROGRAM_DEPTH_MAX || b->token_capacity + term->count > MR_PROGRAM_TOKENS_MAX)
+        return mr_reject(b->err, MR_USAGE,
+                         "filters: a combination of more than %d terms or %d levels",
+                         MR_PROGRAM_TOKENS_MAX, MR_PROGRAM_DEPTH_MAX);
+    for (uint32_t i = 0; i < term->count; i++) {
+        enum mr_rc rc = measure_term(b, term->children[i], depth + 1);
+        if (rc != MR_OK)
+            return rc;
     }
-    if (is_order(op) && value->kind == MR_CONST_NULL)
-        return "null, but order needs a number, a string or a bool";
-    return mr_program_check_item(path, value);
+    return MR_OK;
 }
 
-static int order_bytes(struct mr_str a, struct mr_str b)
-{
-    size_t len = a.len < b.len ? a.len : b.len;
-    int order = len ? memcmp(a.data, b.data, len) : 0;
-    return order ? order : (a.len > b.len) - (a.len < b.len);
-}
-
-int mr_program_order_const(const struct mr_const *a, const struct mr_const *b)
-{
-    if (a->kind != b->kind)
-        return a->kind < b->kind ? -1 : 1;
-    switch (a->kind) {
-    case MR_CONST_BOOL:
-        return (int)a->boolean - (int)b->boolean;
-    case MR_CONST_INT:
-        return (a->integer > b->integer) - (a->integer < b->integer);
-    case MR_CONST_DOUBLE:
-        return (a->number > b->number) - (a->number < b->number);
-    case MR_CONST_STRING:
-        return order_bytes(a->string, b->string);
-    case MR_CONST_NULL:
-    case MR_CONST_LIST:
-        break;
-    }
-    return 0;
-}
+/* ---- leaves ---- */
 
 static int order_items(const void *a, const void *b)
 {
     return mr_program_order_const(a, b);
 }
 
-static int order_predicates(const void *left, const void *right)
+static int order_leaves(const void *left, const void *right)
 {
     const struct mr_predicate *a = left, *b = right;
-    int order = order_bytes(a->path, b->path);
-    if (order == 0)
-        order = (a->op > b->op) - (a->op < b->op);
-    if (order == 0)
-        order = mr_program_order_const(&a->value, &b->value);
+    int order = mr_program_order_leaf(a, b);
     if (order != 0 || a->value.kind != MR_CONST_LIST)
         return order;
     uint32_t count = a->value.list.count, other = b->value.list.count;
@@ -141,19 +104,19 @@ static struct mr_const canonical(const struct mr_const *value)
     return *value;
 }
 
-/* Copy one predicate in canonical form; its list items go to *items, which moves on. */
-static void normalise(struct mr_predicate *out, const struct mr_predicate *in,
-                      struct mr_const **items)
+/* A leaf in canonical form; its list items are copied. */
+static struct mr_predicate normalise(struct build *b, const struct mr_predicate *in)
 {
-    *out = *in;
-    out->value = canonical(&in->value);
+    struct mr_predicate out = *in;
+    bool set = in->op == MR_PRED_IN || in->op == MR_PRED_NOT_IN;
+    out.value = canonical(&in->value);
     if (in->value.kind != MR_CONST_LIST)
-        return;
-    struct mr_const *list = *items;
+        return out;
+    struct mr_const *list = b->next_item;
     uint32_t count = in->value.list.count;
     for (uint32_t i = 0; i < count; i++)
         list[i] = canonical(&in->value.list.items[i]);
-    if (in->op == MR_PRED_IN && count > 0) { /* a set: order and repeats mean nothing */
+    if (set && count > 0) { /* order and repeats mean nothing */
         qsort(list, count, sizeof *list, order_items);
         uint32_t kept = 1;
         for (uint32_t i = 1; i < count; i++)
@@ -161,64 +124,169 @@ static void normalise(struct mr_predicate *out, const struct mr_predicate *in,
                 list[kept++] = list[i];
         count = kept;
     }
-    if (in->op == MR_PRED_IN && count == 1) {
-        out->op = MR_PRED_EQ;
-        out->value = list[0];
-        return;
+    if (set && count == 1) {
+        out.op = in->op == MR_PRED_IN ? MR_PRED_EQ : MR_PRED_NE;
+        out.value = list[0];
+        return out;
     }
-    out->value.list.items = list;
-    out->value.list.count = count;
-    *items = list + count;
+    out.value.list.items = list;
+    out.value.list.count = count;
+    b->next_item = list + count;
+    return out;
 }
 
-static enum mr_rc check(const struct mr_predicate *predicates, uint32_t count, size_t *item_count,
-                        struct mr_err *err)
+static void collect_leaves(struct build *b, const struct mr_term *term)
 {
-    *item_count = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        const struct mr_predicate *p = &predicates[i];
-        int shown = p->path.len > 100 ? 100 : (int)p->path.len;
-        const char *why = mr_program_check_path(p->path);
-        if (why)
-            return mr_reject(err, MR_USAGE, "filters[%u].field \"%.*s\": %s", i, shown,
-                             p->path.len ? p->path.data : "", why);
-        why = mr_program_check_value(p->path, p->op, &p->value);
-        if (why)
-            return mr_reject(err, MR_USAGE, "filters[%u].value of \"%.*s\" %s: %s", i, shown,
-                             p->path.data, mr_predicate_op_name(p->op), why);
-        if (p->value.kind != MR_CONST_LIST)
-            continue;
-        for (uint32_t item = 0; item < p->value.list.count; item++) {
-            why = mr_program_check_item(p->path, &p->value.list.items[item]);
-            if (why)
-                return mr_reject(err, MR_USAGE, "filters[%u].value[%u] of \"%.*s\" %s: %s", i, item,
-                                 shown, p->path.data, mr_predicate_op_name(p->op), why);
-        }
-        *item_count += p->value.list.count;
-    }
-    return MR_OK;
+    if (term->kind == MR_TERM_LEAF)
+        b->leaves[b->leaf_count++] = normalise(b, &term->leaf);
+    for (uint32_t i = 0; term->kind != MR_TERM_LEAF && i < term->count; i++)
+        collect_leaves(b, term->children[i]);
 }
+
+static void sort_leaves(struct build *b)
+{
+    uint32_t kept = 0;
+    qsort(b->leaves, b->leaf_count, sizeof *b->leaves, order_leaves);
+    for (uint32_t i = 0; i < b->leaf_count; i++)
+        if (kept == 0 || order_leaves(&b->leaves[kept - 1], &b->leaves[i]) != 0)
+            b->leaves[kept++] = b->leaves[i];
+    b->leaf_count = kept;
+}
+
+/* ---- the combination ---- */
+
+static int order_spans(const void *left, const void *right)
+{
+    const struct span *a = left, *b = right;
+    for (uint32_t i = 0; i < a->count && i < b->count; i++)
+        if (a->tokens[i] != b->tokens[i])
+            return a->tokens[i] < b->tokens[i] ? -1 : 1;
+    return (a->count > b->count) - (a->count < b->count);
+}
+
+static uint32_t token_kind(uint16_t token)
+{
+    return token & MR_TOKEN_KIND;
+}
+
+static uint32_t term_len(const uint16_t *tokens)
+{
+    uint32_t len = 1, open = token_kind(tokens[0]) ? tokens[0] & ~(uint32_t)MR_TOKEN_KIND : 0;
+    for (; open > 0; open--)
+        len += term_len(tokens + len);
+    return len;
+}
+
+static void put_leaf(struct build *b, const struct mr_term *term)
+{
+    struct mr_const *rewind = b->next_item;
+    struct mr_predicate leaf = normalise(b, &term->leaf);
+    const struct mr_predicate *found =
+        bsearch(&leaf, b->leaves, b->leaf_count, sizeof leaf, order_leaves);
+    MR_ASSERT(found);
+    b->next_item = rewind;
+    b->tokens[b->token_count++] = (uint16_t)(found - b->leaves);
+}
+
+/* The children of an AND or OR whose tokens are behind start, ones of the same kind dissolved, in
+ * order and without repeats, in place of what was there. */
+static void settle(struct build *b, uint32_t start, uint16_t kind)
+{
+    uint32_t count = 0, kept = 0, at = start + 1;
+    while (at < b->token_count) {
+        bool same = token_kind(b->tokens[at]) == kind;
+        uint32_t end = at + term_len(b->tokens + at);
+        at += same;
+        while (at < end) {
+            uint32_t len = same ? term_len(b->tokens + at) : end - at;
+            b->spans[count++] = (struct span){b->tokens + at, len};
+            at += len;
+        }
+    }
+    qsort(b->spans, count, sizeof *b->spans, order_spans);
+    uint32_t len = 0;
+    uint16_t never = kind == MR_TOKEN_AND ? MR_TOKEN_OR : MR_TOKEN_AND; /* the empty other */
+    bool decided = false;
+    for (uint32_t i = 0; i < count; i++) {
+        decided |= b->spans[i].count == 1 && b->spans[i].tokens[0] == never;
+        if (i > 0 && order_spans(&b->spans[i - 1], &b->spans[i]) == 0)
+            continue;
+        memcpy(b->sorted + len, b->spans[i].tokens, b->spans[i].count * sizeof *b->sorted);
+        len += b->spans[i].count;
+        kept++;
+    }
+    if (decided) { /* an AND with a false term, an OR with a true one */
+        b->sorted[0] = never;
+        len = kept = 1;
+    }
+    b->tokens[start] = (uint16_t)(kind | kept);
+    uint32_t behind = kept == 1 ? start : start + 1; /* one child stands for itself */
+    memcpy(b->tokens + behind, b->sorted, len * sizeof *b->sorted);
+    b->token_count = behind + len;
+}
+
+static void put_term(struct build *b, const struct mr_term *term)
+{
+    if (term->kind == MR_TERM_LEAF) {
+        put_leaf(b, term);
+        return;
+    }
+    uint32_t start = b->token_count++;
+    uint16_t kind = term->kind == MR_TERM_AND ? MR_TOKEN_AND : MR_TOKEN_OR;
+    b->tokens[start] = kind;
+    for (uint32_t i = 0; i < term->count; i++)
+        put_term(b, term->children[i]);
+    settle(b, start, kind);
+}
+
+/* Leaves that simplifying left without a use go; the others are numbered anew. */
+static void drop_unused(struct build *b)
+{
+    uint16_t number[MR_PROGRAM_LEAVES_MAX];
+    bool used[MR_PROGRAM_LEAVES_MAX] = {false};
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < b->token_count; i++)
+        if (token_kind(b->tokens[i]) == 0)
+            used[b->tokens[i]] = true;
+    for (uint32_t i = 0; i < b->leaf_count; i++) {
+        number[i] = (uint16_t)kept;
+        if (used[i])
+            b->leaves[kept++] = b->leaves[i];
+    }
+    for (uint32_t i = 0; i < b->token_count; i++)
+        if (token_kind(b->tokens[i]) == 0)
+            b->tokens[i] = number[b->tokens[i]];
+    b->leaf_count = kept;
+}
+
+/* ---- bytes ---- */
 
 static size_t const_text(const struct mr_const *value)
 {
     return value->kind == MR_CONST_STRING ? value->string.len : 0;
 }
 
-/* Bytes of the finished program, and in *text where its text begins. */
-static size_t measure(const struct mr_predicate *p, uint32_t count, size_t names, size_t *text)
+/* Bytes of the finished program; *tokens, *text: where these begin. */
+static size_t measure_bytes(const struct build *b, size_t names, size_t *tokens, size_t *text)
 {
-    size_t len = names, items = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        len += p[i].path.len + const_text(&p[i].value);
-        if (p[i].value.kind != MR_CONST_LIST)
-            continue;
-        items += p[i].value.list.count;
-        for (uint32_t item = 0; item < p[i].value.list.count; item++)
-            len += const_text(&p[i].value.list.items[item]);
+    size_t items = 0;
+    for (uint32_t i = 0; i < b->leaf_count; i++)
+        if (b->leaves[i].value.kind == MR_CONST_LIST)
+            items += b->leaves[i].value.list.count;
+    *tokens = sizeof(struct mr_program_head) + b->leaf_count * sizeof(struct mr_program_leaf) +
+              items * sizeof(struct mr_program_const);
+    *text = *tokens + b->token_count * sizeof(uint16_t);
+    size_t len = *text + names;
+    for (uint32_t i = 0; i < b->leaf_count; i++) {
+        const struct mr_predicate *p = &b->leaves[i];
+        if (p->op == MR_PRED_CODE)
+            len = mr_program_align(len);
+        len += p->path.len + const_text(&p->value);
+        for (uint32_t item = 0; p->value.kind == MR_CONST_LIST && item < p->value.list.count;
+             item++)
+            len += const_text(&p->value.list.items[item]);
     }
-    *text = sizeof(struct mr_program_head) + count * sizeof(struct mr_program_conjunct) +
-            items * sizeof(struct mr_program_const);
-    return (*text + len + 7) & ~(size_t)7;
+    return mr_program_align(len);
 }
 
 /* Where the next item and the next text go. */
@@ -244,6 +312,7 @@ static struct mr_program_const put_scalar(struct cursor *at, const struct mr_con
         out.bits = value->boolean;
         break;
     case MR_CONST_INT:
+    case MR_CONST_DATE:
         out.bits = (uint64_t)value->integer;
         break;
     case MR_CONST_DOUBLE:
@@ -260,93 +329,118 @@ static struct mr_program_const put_scalar(struct cursor *at, const struct mr_con
     return out;
 }
 
-static void put_conjunct(struct cursor *at, const struct mr_predicate *p,
-                         struct mr_program_conjunct *out)
+static struct mr_program_leaf encode_leaf(struct cursor *at, const struct mr_predicate *p)
 {
-    *out = (struct mr_program_conjunct){
-        .kind = MR_PROGRAM_PREDICATE, .op = (uint8_t)p->op, .path_len = (uint32_t)p->path.len};
-    out->path = put_text(at, p->path);
+    struct mr_program_leaf out = {
+        .op = (uint8_t)p->op, .cel = p->cel, .path_len = (uint32_t)p->path.len};
+    out.path = put_text(at, p->path);
+    if (p->op == MR_PRED_CODE)
+        at->text = mr_program_align(at->text);
     if (p->value.kind != MR_CONST_LIST) {
-        out->value = put_scalar(at, &p->value);
-        return;
+        out.value = put_scalar(at, &p->value);
+        return out;
     }
-    out->value = (struct mr_program_const){
+    out.value = (struct mr_program_const){
         .kind = MR_CONST_LIST, .len = p->value.list.count, .bits = at->item};
     for (uint32_t i = 0; i < p->value.list.count; i++) {
         struct mr_program_const item = put_scalar(at, &p->value.list.items[i]);
         memcpy(at->bytes + at->item, &item, sizeof item);
         at->item += sizeof item;
     }
+    return out;
 }
 
-/* predicates are canonical, sorted and without repeats. */
-static enum mr_rc encode(struct mr_str names[2], const struct mr_predicate *p, uint32_t count,
-                         void **out, uint32_t *out_len, struct mr_err *err)
+static enum mr_rc encode(const struct build *b, const struct mr_str names[2], void **out,
+                         uint32_t *out_len)
 {
-    size_t text;
-    size_t len = measure(p, count, names[0].len + names[1].len, &text);
+    size_t tokens, text;
+    size_t len = measure_bytes(b, names[0].len + names[1].len, &tokens, &text);
     if (len > MR_PROGRAM_BYTES_MAX)
-        return mr_reject(err, MR_USAGE, "filters: %zu bytes in sum, at most %d", len,
+        return mr_reject(b->err, MR_USAGE, "filters: %zu bytes in sum, at most %d", len,
                          MR_PROGRAM_BYTES_MAX);
     uint8_t *bytes = calloc(1, len);
     if (!bytes)
-        return mr_fail(err, MR_FATAL, "build a filter program of %zu bytes", len);
+        return mr_fail(b->err, MR_FATAL, "build a filter program of %zu bytes", len);
     struct mr_program_head head = {.magic = MR_PROGRAM_MAGIC,
                                    .len = (uint32_t)len,
-                                   .conjunct_count = count,
+                                   .leaf_count = b->leaf_count,
+                                   .token_count = b->token_count,
                                    .database_len = (uint32_t)names[0].len,
                                    .collection_len = (uint32_t)names[1].len};
     memcpy(bytes, &head, sizeof head);
     struct cursor at = {.bytes = bytes,
-                        .item = sizeof head + count * sizeof(struct mr_program_conjunct),
+                        .item = sizeof head + b->leaf_count * sizeof(struct mr_program_leaf),
                         .text = text};
     put_text(&at, names[0]);
     put_text(&at, names[1]);
-    for (uint32_t i = 0; i < count; i++) {
-        struct mr_program_conjunct conjunct;
-        put_conjunct(&at, &p[i], &conjunct);
-        memcpy(bytes + sizeof head + i * sizeof conjunct, &conjunct, sizeof conjunct);
+    for (uint32_t i = 0; i < b->leaf_count; i++) {
+        struct mr_program_leaf leaf = encode_leaf(&at, &b->leaves[i]);
+        memcpy(bytes + sizeof head + i * sizeof leaf, &leaf, sizeof leaf);
     }
-    MR_ASSERT(at.item == text && ((at.text + 7) & ~(size_t)7) == len);
+    memcpy(bytes + tokens, b->tokens, b->token_count * sizeof *b->tokens);
+    MR_ASSERT(at.item == tokens && mr_program_align(at.text) == len);
     *out = bytes;
     *out_len = head.len;
     return MR_OK;
+}
+
+/* ---- the whole ---- */
+
+static enum mr_rc build_measured(struct build *b, const struct mr_term *term,
+                                 const struct mr_str names[2], void **out, uint32_t *len)
+{
+    /* Items twice: put_leaf makes each leaf's list once more, to find it. */
+    size_t leaves = b->leaf_capacity * sizeof *b->leaves;
+    size_t items = 2 * b->item_capacity * sizeof *b->items;
+    size_t spans = b->token_capacity * sizeof *b->spans;
+    uint8_t *memory =
+        malloc(leaves + items + spans + 2 * b->token_capacity * sizeof *b->tokens + 1);
+    if (!memory)
+        return mr_fail(b->err, MR_FATAL, "build a filter program of %zu filters", b->leaf_capacity);
+    b->leaves = (struct mr_predicate *)memory;
+    b->items = b->next_item = (struct mr_const *)(memory + leaves);
+    b->spans = (struct span *)(memory + leaves + items);
+    b->tokens = (uint16_t *)(memory + leaves + items + spans);
+    b->sorted = b->tokens + b->token_capacity;
+    collect_leaves(b, term);
+    sort_leaves(b);
+    put_term(b, term);
+    drop_unused(b);
+    enum mr_rc rc = encode(b, names, out, len);
+    free(memory);
+    return rc;
+}
+
+enum mr_rc mr_program_build_term(struct mr_str database, struct mr_str collection,
+                                 const struct mr_term *term, void **out, uint32_t *len,
+                                 struct mr_err *err)
+{
+    const struct mr_str names[2] = {database, collection};
+    struct build b = {.err = err};
+    for (int i = 0; i < 2; i++)
+        if (names[i].len > MR_PROGRAM_NAME_MAX)
+            return mr_reject(err, MR_USAGE, "%s: %zu bytes, at most %d",
+                             i == 0 ? "database" : "collection", names[i].len, MR_PROGRAM_NAME_MAX);
+    enum mr_rc rc = measure_term(&b, term, 0);
+    return rc == MR_OK ? build_measured(&b, term, names, out, len) : rc;
 }
 
 enum mr_rc mr_program_build(struct mr_str database, struct mr_str collection,
                             const struct mr_predicate *predicates, uint32_t count, void **out,
                             uint32_t *len, struct mr_err *err)
 {
-    size_t item_count;
-    struct mr_str names[2] = {database, collection};
-    for (int i = 0; i < 2; i++)
-        if (names[i].len > NAME_BYTES_MAX)
-            return mr_reject(err, MR_USAGE, "%s: %zu bytes, at most %d",
-                             i == 0 ? "database" : "collection", names[i].len, NAME_BYTES_MAX);
-    if (count > MR_PROGRAM_CONJUNCTS_MAX)
-        return mr_reject(err, MR_USAGE, "filters: %u, at most %d", count, MR_PROGRAM_CONJUNCTS_MAX);
-    enum mr_rc rc = check(predicates, count, &item_count, err);
-    if (rc != MR_OK)
-        return rc;
-    if (item_count > MR_PROGRAM_BYTES_MAX / sizeof(struct mr_program_const))
-        return mr_reject(err, MR_USAGE, "filters: %zu list items in sum, at most %zu", item_count,
-                         MR_PROGRAM_BYTES_MAX / sizeof(struct mr_program_const));
-    struct mr_predicate *sorted = calloc(count + 1, sizeof *sorted);
-    struct mr_const *items = calloc(item_count + 1, sizeof *items);
-    if (sorted && items) {
-        struct mr_const *next = items;
-        for (uint32_t i = 0; i < count; i++)
-            normalise(&sorted[i], &predicates[i], &next);
-        qsort(sorted, count, sizeof *sorted, order_predicates);
-        uint32_t kept = 0;
-        for (uint32_t i = 0; i < count; i++)
-            if (kept == 0 || order_predicates(&sorted[kept - 1], &sorted[i]) != 0)
-                sorted[kept++] = sorted[i];
-        rc = encode(names, sorted, kept, out, len, err);
-    } else {
-        rc = mr_fail(err, MR_FATAL, "build a filter program of %u filters", count);
+    if (count > MR_PROGRAM_LEAVES_MAX)
+        return mr_reject(err, MR_USAGE, "filters: %u, at most %d", count, MR_PROGRAM_LEAVES_MAX);
+    struct mr_term *terms = malloc((count + 1) * (sizeof *terms + sizeof(struct mr_term *)));
+    if (!terms)
+        return mr_fail(err, MR_FATAL, "build a filter program of %u filters", count);
+    const struct mr_term **children = (const struct mr_term **)(terms + count + 1);
+    for (uint32_t i = 0; i < count; i++) {
+        terms[i] = (struct mr_term){.kind = MR_TERM_LEAF, .leaf = predicates[i]};
+        children[i] = &terms[i];
     }
-    free(items);
-    free(sorted);
+    terms[count] = (struct mr_term){.kind = MR_TERM_AND, .count = count, .children = children};
+    enum mr_rc rc = mr_program_build_term(database, collection, &terms[count], out, len, err);
+    free(terms);
     return rc;
 }

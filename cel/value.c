@@ -113,10 +113,29 @@ static struct mr_value value_from_decimal(const uint8_t *bytes)
     return value;
 }
 
-struct mr_value mr_value_from_bson(const struct mr_bson_value *v)
+/* What CEL sees in another way than filters do. */
+static bool cel_value(const struct mr_bson_value *v, struct mr_value *out)
 {
-    if (!v)
-        return (struct mr_value){.kind = MR_VALUE_MISSING};
+    switch (v->type) {
+    case MR_BSON_DATE:
+        *out = (struct mr_value){.kind = MR_VALUE_DATE, .integer = mr_bson_int64(v)};
+        return true;
+    case MR_BSON_OID:
+        *out = (struct mr_value){.kind = MR_VALUE_OID, .bytes = {(const char *)v->data, v->len}};
+        return true;
+    case MR_BSON_DECIMAL128:
+        *out = value_from_decimal(v->data);
+        if (out->kind == MR_VALUE_INT)
+            out->number = (double)out->integer;
+        out->kind = MR_VALUE_DOUBLE;
+        return true;
+    default:
+        return false;
+    }
+}
+
+static struct mr_value filter_value(const struct mr_bson_value *v)
+{
     switch (v->type) {
     case MR_BSON_STRING:
         return (struct mr_value){.kind = MR_VALUE_STRING, .bytes = mr_bson_string(v)};
@@ -141,6 +160,37 @@ struct mr_value mr_value_from_bson(const struct mr_bson_value *v)
     default:
         return (struct mr_value){.kind = MR_VALUE_OTHER};
     }
+}
+
+struct mr_value mr_value_from_bson(const struct mr_bson_value *v, bool cel)
+{
+    struct mr_value value;
+    if (!v)
+        return (struct mr_value){.kind = MR_VALUE_MISSING};
+    if (!cel || !cel_value(v, &value))
+        value = filter_value(v);
+    value.cel = cel;
+    return value;
+}
+
+struct mr_str mr_value_text(const struct mr_value *value, char buffer[MR_VALUE_OID_TEXT])
+{
+    static const char digits[] = "0123456789abcdef";
+    if (value->kind == MR_VALUE_STRING)
+        return value->bytes;
+    if (value->kind != MR_VALUE_OID)
+        return (struct mr_str){NULL, 0};
+    for (size_t i = 0; i < MR_VALUE_OID_TEXT / 2; i++) {
+        uint8_t byte = (uint8_t)value->bytes.data[i];
+        buffer[2 * i] = digits[byte >> 4];
+        buffer[2 * i + 1] = digits[byte & 15];
+    }
+    return (struct mr_str){buffer, MR_VALUE_OID_TEXT};
+}
+
+static bool is_text(const struct mr_value *value)
+{
+    return value->kind == MR_VALUE_STRING || value->kind == MR_VALUE_OID;
 }
 
 struct mr_value mr_value_from_id(struct mr_str id)
@@ -209,12 +259,18 @@ static bool compare_with_int(const struct mr_value *value, int64_t constant, int
 
 bool mr_value_compare(const struct mr_value *value, const struct mr_const *constant, int *order)
 {
+    char buffer[MR_VALUE_OID_TEXT];
     *order = 0;
     switch (constant->kind) {
     case MR_CONST_STRING:
-        if (value->kind != MR_VALUE_STRING)
+        if (!is_text(value))
             return false;
-        *order = order_strings(value->bytes, constant->string);
+        *order = order_strings(mr_value_text(value, buffer), constant->string);
+        return true;
+    case MR_CONST_DATE:
+        if (value->kind != MR_VALUE_DATE)
+            return false;
+        *order = order_ints(value->integer, constant->integer);
         return true;
     case MR_CONST_INT:
         return compare_with_int(value, constant->integer, order);
@@ -264,7 +320,7 @@ static bool array_equal(const struct mr_value *value, const struct mr_const *con
     for (uint32_t i = 0; i < constant->list.count; i++) {
         if (mr_bson_iter_next(&iter, &element) != MR_OK)
             return false;
-        struct mr_value found = mr_value_from_bson(&element.value);
+        struct mr_value found = mr_value_from_bson(&element.value, value->cel);
         struct mr_const wanted = list_item(constant, list, i);
         if (!scalar_equal(&found, &wanted))
             return false;
@@ -296,7 +352,7 @@ static bool contains(const struct mr_value *value, const struct mr_const *consta
                 return true;
             continue;
         }
-        struct mr_value item = mr_value_from_bson(&element.value);
+        struct mr_value item = mr_value_from_bson(&element.value, value->cel);
         if (equal(&item, constant, list))
             return true;
     }
@@ -314,12 +370,44 @@ static bool in_list(const struct mr_value *value, const struct mr_const *constan
     return false;
 }
 
+static bool starts_with(const struct mr_value *value, struct mr_str prefix)
+{
+    char buffer[MR_VALUE_OID_TEXT];
+    struct mr_str text = mr_value_text(value, buffer);
+    return text.len >= prefix.len &&
+           (prefix.len == 0 || memcmp(text.data, prefix.data, prefix.len) == 0);
+}
+
+static bool cel_holds(const struct mr_value *value, enum mr_predicate_op op,
+                      const struct mr_const *constant, const struct mr_list *list)
+{
+    switch (op) {
+    case MR_PRED_NOT_IN:
+        return !in_list(value, constant, list);
+    case MR_PRED_NOT_CONTAINS:
+        return (value->kind == MR_VALUE_ARRAY || value->kind == MR_VALUE_DOCUMENT) &&
+               !contains(value, constant, list);
+    case MR_PRED_PREFIX:
+        return is_text(value) && starts_with(value, constant->string);
+    case MR_PRED_NOT_PREFIX:
+        return is_text(value) && !starts_with(value, constant->string);
+    case MR_PRED_EXISTS:
+        return true;
+    case MR_PRED_IS_DOCUMENT:
+        return value->kind == MR_VALUE_DOCUMENT;
+    case MR_PRED_IS_NAN:
+        return value->kind == MR_VALUE_DOUBLE && isnan(value->number);
+    default:
+        return false;
+    }
+}
+
 bool mr_value_holds(const struct mr_value *value, enum mr_predicate_op op,
                     const struct mr_const *constant, const struct mr_list *list)
 {
     int order;
     if (value->kind == MR_VALUE_MISSING)
-        return false;
+        return op == MR_PRED_MISSING;
     switch (op) {
     case MR_PRED_EQ:
         return equal(value, constant, list);
@@ -337,8 +425,7 @@ bool mr_value_holds(const struct mr_value *value, enum mr_predicate_op op,
         return in_list(value, constant, list);
     case MR_PRED_CONTAINS:
         return contains(value, constant, list);
-    case MR_PRED_COUNT:
-        break;
+    default:
+        return cel_holds(value, op, constant, list);
     }
-    return false;
 }

@@ -95,6 +95,7 @@ static size_t const_size(const struct mr_const *value)
     case MR_CONST_LIST:
         return mr_pb_bytes_size(MR_FIELD_VALUE_LIST, list_size(value));
     case MR_CONST_NULL:
+    case MR_CONST_DATE:
         break;
     }
     return 0;
@@ -123,6 +124,7 @@ static uint8_t *put_const(uint8_t *at, const struct mr_const *value)
         }
         return at;
     case MR_CONST_NULL:
+    case MR_CONST_DATE:
         break;
     }
     return at;

@@ -1,60 +1,89 @@
 #include "matcher/engine/engine.h"
 
-#include <math.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 
-#include "matcher/engine/filter.h"
+#include "matcher/engine/match.h"
 
-void *mr_index_alloc(struct mr_engine *engine, size_t size)
-{
-    void *memory = malloc(size);
-    if (memory)
-        engine->stats.bytes += size;
-    return memory;
-}
-
-void *mr_index_resize(struct mr_engine *engine, void *memory, size_t old_size, size_t size)
-{
-    void *resized = realloc(memory, size);
-    if (resized)
-        engine->stats.bytes += size - old_size;
-    return resized;
-}
-
-void mr_index_free(struct mr_engine *engine, void *memory, size_t size)
-{
-    if (!memory)
-        return;
-    engine->stats.bytes -= size;
-    free(memory);
-}
+/* ---- life ---- */
 
 enum mr_rc mr_engine_create(struct mr_engine **out, struct mr_err *err)
 {
     struct mr_engine *engine = calloc(1, sizeof *engine);
     if (!engine)
         return mr_fail(err, MR_FATAL, "create a matching engine");
+    enum mr_rc rc = mr_heap_init(&engine->heap, err);
+    if (rc == MR_OK) {
+        engine->plan = mr_plan_create();
+        if (!engine->plan)
+            rc = mr_fail(err, MR_FATAL, "create a matching engine");
+    }
+    if (rc != MR_OK) {
+        mr_heap_fini(&engine->heap);
+        free(engine);
+        return rc;
+    }
     /* Without the kernel's randomness, where the engine lies is still hard to guess from outside.
      */
     if (getrandom(&engine->seed, sizeof engine->seed, GRND_NONBLOCK) != sizeof engine->seed)
-        engine->seed = (uint64_t)(uintptr_t)engine;
-    mr_table_init(&engine->groups);
-    mr_tables_init(&engine->predicates);
-    mr_tables_init(&engine->filters);
-    for (uint32_t i = 0; i < MR_TABLE_PARTS; i++)
-        mr_subs_init(&engine->subs[i]);
+        engine->seed = mr_hash_mix((uintptr_t)engine, (uintptr_t)engine->heap.base);
     *out = engine;
     return MR_OK;
 }
 
+void mr_engine_set_bloom(struct mr_engine *engine, bool on)
+{
+    engine->bloom_on = on;
+}
+
+static void unmap_ids(struct mr_engine *engine)
+{
+    if (engine->id_capacity == 0)
+        return;
+    munmap(engine->ids, engine->id_capacity * sizeof(uint64_t));
+    munmap(engine->spare, engine->id_capacity * sizeof(uint64_t));
+}
+
+void mr_engine_destroy(struct mr_engine **out)
+{
+    struct mr_engine *engine = *out;
+    if (!engine)
+        return;
+    unmap_ids(engine);
+    mr_heap_fini(&engine->heap);
+    mr_plan_destroy(engine->plan);
+    free(engine->found);
+    free(engine->found_slots);
+    free(engine->items);
+    free(engine);
+    *out = NULL;
+}
+
+void mr_engine_stats(const struct mr_engine *engine, struct mr_engine_stats *out)
+{
+    *out = engine->stats;
+    out->bytes = sizeof *engine + engine->heap.bytes +
+                 engine->found_capacity * (sizeof *engine->found + sizeof *engine->found_slots);
+    out->bloom_lookups = engine->bloom.lookups;
+    out->bloom_rejected = engine->bloom.rejected;
+    out->bloom_false = engine->bloom.passed_missing;
+    out->bloom_rebuilds = engine->bloom.rebuilds;
+    out->bloom_bytes = engine->bloom.bytes;
+}
+
 /* ---- groups ---- */
 
-static uint64_t group_hash(const struct mr_engine *engine, struct mr_str database,
+static bool is_wild(struct mr_str name)
+{
+    return name.len == 1 && name.data[0] == '*';
+}
+
+static uint32_t group_hash(const struct mr_engine *engine, struct mr_str database,
                            struct mr_str collection)
 {
     uint64_t hash = mr_hash_bytes(engine->seed, database.data, database.len);
-    return mr_hash_bytes(hash, collection.data, collection.len);
+    return (uint32_t)(mr_hash_bytes(hash, collection.data, collection.len) >> 32);
 }
 
 static struct mr_str group_database(const struct mr_group *group)
@@ -62,39 +91,50 @@ static struct mr_str group_database(const struct mr_group *group)
     return (struct mr_str){group->names, group->database_len};
 }
 
-static struct mr_group *group_find(const struct mr_engine *engine, uint64_t hash,
-                                   struct mr_str database, struct mr_str collection)
+static struct mr_str group_collection(const struct mr_group *group)
 {
-    for (uint64_t at = hash;; at++) {
-        const struct mr_table_entry *entry = mr_table_at(&engine->groups, at);
-        struct mr_group *group = entry->item;
-        if (!group)
-            return NULL;
-        struct mr_str name = {group->names + group->database_len, group->collection_len};
-        if (entry->hash == hash && mr_str_equal(group_database(group), database) &&
-            mr_str_equal(name, collection))
-            return group;
-    }
+    return (struct mr_str){group->names + group->database_len, group->collection_len};
 }
 
-static struct mr_group *group_create(struct mr_engine *engine, uint64_t hash,
-                                     struct mr_str database, struct mr_str collection)
+static struct mr_group *group_find(const struct mr_engine *engine, struct mr_str database,
+                                   struct mr_str collection)
 {
-    struct mr_trie_node *root = NULL;
-    size_t size = sizeof(struct mr_group) + database.len + collection.len;
-    struct mr_group *group =
-        mr_table_reserve(&engine->groups) ? mr_index_alloc(engine, size) : NULL;
-    if (group)
-        root = mr_index_alloc(engine, sizeof *root);
+    struct mr_table_probe probe;
+    uint32_t hash = group_hash(engine, database, collection);
+    mr_ref ref = mr_table_find(&engine->groups, &engine->heap, hash, &probe);
+    for (; ref; ref = mr_table_next(&probe)) {
+        struct mr_group *group = mr_at(engine, ref);
+        if (mr_str_equal(group_database(group), database) &&
+            mr_str_equal(group_collection(group), collection))
+            return group;
+    }
+    return NULL;
+}
+
+static size_t group_bytes(size_t names)
+{
+    return sizeof(struct mr_group) + names;
+}
+
+static struct mr_group *group_create(struct mr_engine *engine, struct mr_str database,
+                                     struct mr_str collection)
+{
+    uint32_t hash = group_hash(engine, database, collection);
+    if (!mr_table_reserve(&engine->groups, &engine->heap, hash, &engine->other))
+        return NULL;
+    size_t size = group_bytes(database.len + collection.len);
+    mr_ref ref = mr_heap_alloc(&engine->heap, size);
+    mr_ref root = ref ? mr_paths_create(engine) : 0;
     if (!root) {
-        mr_index_free(engine, group, size);
+        mr_heap_free(&engine->heap, ref, size);
         return NULL;
     }
-    *root = (struct mr_trie_node){0};
-    mr_table_init(&root->children);
-    *group = (struct mr_group){.hash = hash,
+    struct mr_group *group = mr_at(engine, ref);
+    *group = (struct mr_group){.ref = ref,
+                               .hash = hash,
                                .next = engine->first_group,
                                .root = root,
+                               .keys = {.bloom = engine->bloom_on},
                                .database_len = (uint32_t)database.len,
                                .collection_len = (uint32_t)collection.len};
     if (database.len)
@@ -102,9 +142,10 @@ static struct mr_group *group_create(struct mr_engine *engine, uint64_t hash,
     if (collection.len)
         memcpy(group->names + database.len, collection.data, collection.len);
     if (engine->first_group)
-        engine->first_group->previous = group;
-    engine->first_group = group;
-    mr_table_put(&engine->groups, hash, group);
+        ((struct mr_group *)mr_at(engine, engine->first_group))->previous = ref;
+    engine->first_group = ref;
+    engine->wild_groups += is_wild(database) || is_wild(collection);
+    mr_table_put(&engine->groups, &engine->heap, hash, ref);
     return group;
 }
 
@@ -112,45 +153,44 @@ static void group_release(struct mr_engine *engine, struct mr_group *group)
 {
     if (group->filters)
         return;
-    mr_table_remove(&engine->groups, group->hash, group);
+    mr_table_remove(&engine->groups, &engine->heap, group->hash, group->ref, &engine->other);
     if (group->previous)
-        group->previous->next = group->next;
+        ((struct mr_group *)mr_at(engine, group->previous))->next = group->next;
     else
         engine->first_group = group->next;
     if (group->next)
-        group->next->previous = group->previous;
-    mr_slots_fini(engine, group);
-    mr_index_free(engine, group, sizeof *group + group->database_len + group->collection_len);
+        ((struct mr_group *)mr_at(engine, group->next))->previous = group->previous;
+    engine->wild_groups -= is_wild(group_database(group)) || is_wild(group_collection(group));
+    mr_paths_fini(engine, group);
+    mr_heap_free(&engine->heap, group->ref,
+                 group_bytes((size_t)group->database_len + group->collection_len));
 }
 
 /* ---- subscriptions ---- */
 
-static struct mr_sub_table *subs_part(struct mr_engine *engine, uint64_t id)
-{
-    return &engine->subs[mr_hash_mix(id, 0) >> 58];
-}
-
-/* An event can match every subscription: room for all their ids, twice for the sort. */
+/* An event can match every subscription: room for all their ids, twice for the sort. Mapped, so
+ * that only what was ever used takes memory. */
 static bool set_id_capacity(struct mr_engine *engine, uint64_t capacity)
 {
-    size_t old_size = engine->id_capacity * sizeof(uint64_t), size = capacity * sizeof(uint64_t);
-    uint64_t *ids = malloc(size), *spare = malloc(size);
-    if (!ids || !spare) {
-        free(ids);
-        free(spare);
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    size_t size = capacity * sizeof(uint64_t);
+    void *ids = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, -1, 0);
+    void *spare = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, -1, 0);
+    if (ids == MAP_FAILED || spare == MAP_FAILED) {
+        if (ids != MAP_FAILED)
+            munmap(ids, size);
+        if (spare != MAP_FAILED)
+            munmap(spare, size);
         return false;
     }
-    free(engine->ids);
-    free(engine->spare);
+    unmap_ids(engine);
     engine->ids = ids;
     engine->spare = spare;
     engine->id_capacity = capacity;
-    engine->stats.bytes += 2 * size;
-    engine->stats.bytes -= 2 * old_size;
     return true;
 }
 
-enum { IDS_FIRST = 64 };
+enum { IDS_FIRST = 512 };
 
 static bool reserve_ids(struct mr_engine *engine)
 {
@@ -159,35 +199,63 @@ static bool reserve_ids(struct mr_engine *engine)
     return set_id_capacity(engine, engine->id_capacity ? engine->id_capacity * 2 : IDS_FIRST);
 }
 
+static uint32_t sub_hash(uint64_t id)
+{
+    return (uint32_t)(mr_hash_mix(id, 0) >> 32);
+}
+
+static mr_ref sub_find(const struct mr_engine *engine, uint64_t id)
+{
+    struct mr_table_probe probe;
+    mr_ref ref = mr_table_find(&engine->subs, &engine->heap, sub_hash(id), &probe);
+    while (ref && ((const struct mr_sub *)mr_at(engine, ref))->id != id)
+        ref = mr_table_next(&probe);
+    return ref;
+}
+
+/* The subscription of an id in a group. MR_FATAL: out of memory; what was made for it is left to
+ * the caller to release. */
+static enum mr_rc sub_create(struct mr_engine *engine, struct mr_group *group, uint64_t id,
+                             const struct mr_program *program)
+{
+    if (!mr_table_reserve(&engine->subs, &engine->heap, sub_hash(id), &engine->other))
+        return MR_FATAL;
+    mr_ref ref = mr_heap_alloc(&engine->heap, sizeof(struct mr_sub));
+    mr_ref filter_ref = ref ? mr_filter_get(engine, group, program) : 0;
+    struct mr_sub sub = {.id = id, .filter = filter_ref};
+    if (filter_ref) {
+        struct mr_filter *filter = mr_at(engine, filter_ref);
+        if (mr_filter_append(engine, filter, id, &sub.at)) {
+            *(struct mr_sub *)mr_at(engine, ref) = sub;
+            mr_table_put(&engine->subs, &engine->heap, sub_hash(id), ref);
+            return MR_OK;
+        }
+        if (filter->sub_count == 0)
+            mr_filter_drop(engine, filter_ref);
+    }
+    mr_heap_free(&engine->heap, ref, sizeof(struct mr_sub));
+    return MR_FATAL;
+}
+
 enum mr_rc mr_engine_add(struct mr_engine *engine, uint64_t subscription, const void *bytes,
                          uint32_t len)
 {
     struct mr_program program;
-    struct mr_sub sub = {.id = subscription};
-    struct mr_sub_table *subs = subs_part(engine, subscription);
     if (mr_program_load(bytes, len, &program) != MR_OK)
         return MR_CORRUPT;
-    if (mr_subs_find(subs, subscription))
+    if (sub_find(engine, subscription))
         return MR_USAGE;
-    uint64_t hash = group_hash(engine, program.database, program.collection);
-    struct mr_group *group = group_find(engine, hash, program.database, program.collection);
-    if (!mr_subs_reserve(subs) || !reserve_ids(engine))
+    if (!reserve_ids(engine))
         return MR_FATAL;
+    struct mr_group *group = group_find(engine, program.database, program.collection);
     if (!group)
-        group = group_create(engine, hash, program.database, program.collection);
+        group = group_create(engine, program.database, program.collection);
     if (!group)
         return MR_FATAL;
-    if (mr_filter_get(engine, group, &program, &sub.filter) != MR_OK) {
+    if (sub_create(engine, group, subscription, &program) != MR_OK) {
         group_release(engine, group);
         return MR_FATAL;
     }
-    if (!mr_filter_append(engine, sub.filter, subscription, &sub.at)) {
-        if (sub.filter->sub_count == 0)
-            mr_filter_drop(engine, sub.filter);
-        group_release(engine, group);
-        return MR_FATAL;
-    }
-    mr_subs_put(subs, sub);
     group->sub_count++;
     engine->stats.subscriptions++;
     return MR_OK;
@@ -195,210 +263,78 @@ enum mr_rc mr_engine_add(struct mr_engine *engine, uint64_t subscription, const 
 
 enum mr_rc mr_engine_remove(struct mr_engine *engine, uint64_t subscription)
 {
-    struct mr_sub_table *subs = subs_part(engine, subscription);
-    struct mr_sub *sub = mr_subs_find(subs, subscription);
-    if (!sub)
+    mr_ref ref = sub_find(engine, subscription);
+    if (!ref)
         return MR_AGAIN;
-    struct mr_filter *filter = sub->filter;
-    struct mr_group *group = filter->group;
+    struct mr_sub sub = *(const struct mr_sub *)mr_at(engine, ref);
+    struct mr_filter *filter = mr_at(engine, sub.filter);
+    struct mr_group *group = mr_at(engine, filter->group);
     uint64_t moved;
-    uint32_t at = sub->at;
-    mr_subs_remove(subs, sub);
-    if (mr_filter_take(engine, filter, at, &moved))
-        mr_subs_find(subs_part(engine, moved), moved)->at = at;
+    mr_table_remove(&engine->subs, &engine->heap, sub_hash(subscription), ref, &engine->other);
+    mr_heap_free(&engine->heap, ref, sizeof sub);
+    if (mr_filter_take(engine, filter, sub.at, &moved))
+        ((struct mr_sub *)mr_at(engine, sub_find(engine, moved)))->at = sub.at;
     group->sub_count--;
     engine->stats.subscriptions--;
     if (filter->sub_count == 0)
-        mr_filter_drop(engine, filter);
+        mr_filter_drop(engine, sub.filter);
     group_release(engine, group);
-    if (engine->id_capacity > 1024 && engine->stats.subscriptions < engine->id_capacity / 4)
+    if (engine->id_capacity > IDS_FIRST && engine->stats.subscriptions < engine->id_capacity / 4)
         (void)set_id_capacity(engine, engine->id_capacity / 2);
     return MR_OK;
 }
 
-void mr_engine_destroy(struct mr_engine **out)
-{
-    struct mr_engine *engine = *out;
-    if (!engine)
-        return;
-    for (struct mr_group *group = engine->first_group, *next; group; group = next) {
-        next = group->next;
-        while (group->filters) {
-            group->filters->sub_count = 0;
-            mr_filter_drop(engine, group->filters);
-        }
-        group_release(engine, group);
-    }
-    mr_table_fini(&engine->groups);
-    mr_tables_fini(&engine->predicates);
-    mr_tables_fini(&engine->filters);
-    for (uint32_t i = 0; i < MR_TABLE_PARTS; i++)
-        mr_subs_fini(&engine->subs[i]);
-    mr_index_free(engine, engine->found, engine->found_capacity * sizeof *engine->found);
-    mr_index_free(engine, engine->found_slots, engine->found_capacity * sizeof(uint32_t));
-    mr_index_free(engine, engine->ids, engine->id_capacity * sizeof(uint64_t));
-    mr_index_free(engine, engine->spare, engine->id_capacity * sizeof(uint64_t));
-    MR_ASSERT(engine->stats.bytes == 0);
-    free(engine);
-    *out = NULL;
-}
-
-void mr_engine_stats(const struct mr_engine *engine, struct mr_engine_stats *out)
-{
-    *out = engine->stats;
-    out->bytes += sizeof *engine + mr_table_bytes(&engine->groups) +
-                  mr_tables_bytes(&engine->predicates) + mr_tables_bytes(&engine->filters);
-    for (uint32_t i = 0; i < MR_TABLE_PARTS; i++)
-        if (engine->subs[i].count > 0)
-            out->bytes += (engine->subs[i].mask + UINT64_C(1)) * sizeof(struct mr_sub);
-}
-
 /* ---- matching ---- */
 
-static bool holds(struct mr_engine *engine, struct mr_index_predicate *p)
+static bool concerned(const struct mr_group *group, const struct mr_engine_event *event)
 {
-    if (p->memo >> 1 == engine->event)
-        return p->memo & 1;
-    const struct mr_found *found = &engine->found[p->slot];
-    bool result = found->event == engine->event &&
-                  mr_value_holds(&found->value, (enum mr_predicate_op)p->op, &p->value, NULL);
-    p->memo = engine->event << 1 | result;
-    return result;
-}
-
-static void emit(struct mr_engine *engine, const struct mr_filter *filter)
-{
-    MR_ASSERT(filter->sub_count <= engine->id_capacity - engine->id_count);
-    const uint64_t *ids = mr_filter_ids(filter);
-    for (uint32_t i = 0; i < filter->sub_count; i++)
-        engine->ids[engine->id_count + i] = ids[i];
-    engine->id_count += filter->sub_count;
-}
-
-/* Within the posting's bounds? A missing value and one that is no number are in none. */
-static bool in_bounds(const struct mr_engine *engine, const struct mr_posting *posting)
-{
-    if (posting->slot == MR_SLOT_NONE)
-        return true;
-    const struct mr_found *found = &engine->found[posting->slot];
-    return found->event == engine->event && found->number >= posting->low &&
-           found->number <= posting->high;
-}
-
-static void visit(struct mr_engine *engine, const struct mr_postings *list)
-{
-    const struct mr_posting *posting = mr_postings_items(list);
-    for (uint32_t i = 0; i < list->count; i++, posting++) {
-        if (!in_bounds(engine, posting))
-            continue;
-        const struct mr_filter *filter = posting->filter;
-        uint32_t at = 0;
-        while (at < filter->conjunct_count &&
-               (at == filter->anchored || holds(engine, filter->conjuncts[at])))
-            at++;
-        engine->stats.candidates++;
-        if (at == filter->conjunct_count)
-            emit(engine, filter);
-    }
+    struct mr_str database = group_database(group), collection = group_collection(group);
+    bool all = event->collection.len == 0;
+    if (!(all && event->database.len == 0) && !is_wild(database) &&
+        !mr_str_equal(database, event->database))
+        return false;
+    return all || is_wild(collection) || mr_str_equal(collection, event->collection);
 }
 
 static void match_everyone(struct mr_engine *engine, const struct mr_engine_event *event)
 {
-    for (const struct mr_group *group = engine->first_group; group; group = group->next) {
-        struct mr_str collection = {group->names + group->database_len, group->collection_len};
-        bool all = event->collection.len == 0;
-        if (!(all && event->database.len == 0) &&
-            !mr_str_equal(group_database(group), event->database))
-            continue;
-        if (!all && !mr_str_equal(collection, event->collection))
-            continue;
-        for (const struct mr_filter *filter = group->filters; filter; filter = filter->next)
-            emit(engine, filter);
+    for (mr_ref ref = engine->first_group; ref;) {
+        const struct mr_group *group = mr_at(engine, ref);
+        if (concerned(group, event))
+            mr_match_all_of(engine, group);
+        ref = group->next;
     }
 }
 
-static void match_group(struct mr_engine *engine, struct mr_group *group,
-                        const struct mr_engine_event *event)
+static void match_named(struct mr_engine *engine, const struct mr_engine_event *event)
 {
-    if (group->everyone)
-        emit(engine, group->everyone);
-    if (group->slot_count == 0)
-        return;
-    if (group->slots[MR_SLOT_ID] && event->document_id.len > 0) {
-        engine->found[MR_SLOT_ID] = (struct mr_found){
-            .event = engine->event, .number = NAN, .value = mr_value_from_id(event->document_id)};
-        engine->found_slots[engine->found_count++] = MR_SLOT_ID;
-    }
-    if (!mr_paths_extract(engine, group, event->document))
-        engine->stats.errors++;
-    for (uint32_t i = 0; i < engine->found_count; i++) {
-        uint32_t index = engine->found_slots[i];
-        const struct mr_slot *slot = group->slots[index];
-        if (slot->keys > 0) {
-            const struct mr_index_predicate *p =
-                mr_index_predicate_lookup(engine, group, index, &engine->found[index].value);
-            if (p)
-                visit(engine, &p->postings);
-        }
-        visit(engine, &slot->presence);
-    }
-}
-
-/* Ascending. Few ids by insertion; many by their bytes, least first, leaving out the bytes that are
- * the same in all. */
-static void sort_ids(struct mr_engine *engine)
-{
-    uint64_t *ids = engine->ids, differ = 0;
-    size_t count = engine->id_count;
-    bool sorted = true;
-    for (size_t i = 1; i < count; i++) {
-        sorted &= ids[i - 1] < ids[i];
-        differ |= ids[i - 1] ^ ids[i];
-    }
-    if (sorted)
-        return;
-    if (count <= 48) {
-        for (size_t i = 1; i < count; i++) {
-            uint64_t id = ids[i];
-            size_t at = i;
-            for (; at > 0 && ids[at - 1] > id; at--)
-                ids[at] = ids[at - 1];
-            ids[at] = id;
-        }
-        return;
-    }
-    for (uint32_t shift = 0; shift < 64; shift += 8) {
-        size_t starts[257] = {0};
-        if ((differ >> shift & 255) == 0)
+    static const struct mr_str any = {"*", 1};
+    const struct mr_str names[][2] = {{event->database, event->collection},
+                                      {event->database, any},
+                                      {any, event->collection},
+                                      {any, any}};
+    /* An event whose own name is "*" would find one group more than once. */
+    uint32_t levels = engine->wild_groups > 0 ? 4 : 1;
+    for (uint32_t i = 0; i < levels; i++) {
+        if (i > 0 &&
+            ((i != 2 && is_wild(event->collection)) || (i != 1 && is_wild(event->database))))
             continue;
-        for (size_t i = 0; i < count; i++)
-            starts[(engine->ids[i] >> shift & 255) + 1]++;
-        for (uint32_t i = 0; i < 256; i++)
-            starts[i + 1] += starts[i];
-        for (size_t i = 0; i < count; i++)
-            engine->spare[starts[engine->ids[i] >> shift & 255]++] = engine->ids[i];
-        uint64_t *other = engine->ids;
-        engine->ids = engine->spare;
-        engine->spare = other;
+        struct mr_group *group = group_find(engine, names[i][0], names[i][1]);
+        if (group)
+            mr_match_group(engine, group, event);
     }
 }
 
 uint32_t mr_engine_match(struct mr_engine *engine, const struct mr_engine_event *event,
                          const uint64_t **ids)
 {
-    engine->event++;
     engine->id_count = 0;
-    engine->found_count = 0;
     engine->stats.events++;
-    if (event->everyone) {
+    if (event->everyone)
         match_everyone(engine, event);
-    } else {
-        uint64_t hash = group_hash(engine, event->database, event->collection);
-        struct mr_group *group = group_find(engine, hash, event->database, event->collection);
-        if (group)
-            match_group(engine, group, event);
-    }
-    sort_ids(engine);
+    else
+        match_named(engine, event);
+    mr_match_sort(engine);
     *ids = engine->ids;
     engine->stats.hits += engine->id_count > 0;
     engine->stats.pairs += engine->id_count;

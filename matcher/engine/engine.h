@@ -9,8 +9,13 @@ struct mr_engine;
 
 struct mr_engine_stats {
     uint64_t subscriptions, filters; /* equal programs are one filter with many subscriptions */
-    uint64_t events, hits, pairs, candidates, errors;
-    uint64_t bytes; /* memory held */
+    uint64_t events, hits, pairs, errors;
+    uint64_t candidates;  /* filters evaluated, because their anchor did not say it all */
+    uint64_t evaluations; /* leaves evaluated for them */
+    uint64_t anchors[3];  /* places of filters: found by a key, by a path's presence, always */
+    uint64_t moved;       /* filters that were hung on something rarer */
+    uint64_t bytes;       /* memory held */
+    uint64_t bloom_lookups, bloom_rejected, bloom_false, bloom_rebuilds, bloom_bytes;
 };
 
 /* What the engine needs to know of an event. document may be empty. */
@@ -25,6 +30,8 @@ struct mr_engine_event {
 
 MR_MUST_USE enum mr_rc mr_engine_create(struct mr_engine **out, struct mr_err *err);
 void mr_engine_destroy(struct mr_engine **engine);
+/* Bloom filters in front of the keys of each collection; of tables made from now on. Off. */
+void mr_engine_set_bloom(struct mr_engine *engine, bool on);
 
 /* Add a subscription. The program is copied. MR_CORRUPT: the bytes are no program; MR_USAGE: the id
  * is there already. */

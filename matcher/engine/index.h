@@ -1,177 +1,310 @@
 /* matcher/engine/index.h: the engine's inside. Algorithm: docs/matching.md
  *
- * group      one (database, collection)
- * slot       one path that filters of the group read; slot 0 is the document id
- * predicate  one (slot, operator, constant), however many filters state it; evaluated once an event
- * filter     one conjunction, however many subscriptions have it
- * posting    "when this predicate holds (or this slot is there), look at this filter" */
+ * group    one (database, collection), either of which may be "*"
+ * slot     one path that leaves of the group read, by one of the two sets of rules; slot 0 is the
+ *          document id
+ * leaf     one (slot, operator, constant), however many filters state it; evaluated once an event.
+ *          ==, prefix and contains are keys: an event's values find them by hash
+ * filter   one combination of leaves, however many subscriptions have it
+ * anchor   where a filter hangs: a set of places such that whenever it holds, the event passes one
+ * posting  a filter at an anchor
+ * bucket   the postings of one anchor, those that bound a number too in sorted runs */
 #ifndef MR_MATCHER_ENGINE_INDEX_H
 #define MR_MATCHER_ENGINE_INDEX_H
 #include "cel/value.h"
 #include "matcher/engine/engine.h"
 #include "matcher/engine/hash.h"
+#include "matcher/engine/run.h"
 #include "matcher/engine/table.h"
 
-struct mr_filter;
-struct mr_group;
-struct mr_trie_node;
-
-enum { MR_SLOT_ID = 0 };
+enum { MR_SLOT_ID = 0, MR_SLOT_SAMPLES = 16, MR_PREFIX_BYTES_MAX = 64 };
 #define MR_SLOT_NONE UINT32_MAX
 
-/* low and high bound a number that the filter also asks for, so that most events pass by without
- * touching the filter. Rounding keeps order, so nothing that holds is ever passed by. */
-struct mr_posting {
-    struct mr_filter *filter;
-    double low, high;
-    uint32_t slot; /* of that number; MR_SLOT_NONE: the filter bounds none */
-    uint32_t ref;  /* which of the filter's anchors this is */
+/* A posting: a filter's reference with two bits. EXACT: passing this anchor is all that the filter
+ * asks for. MULTI: the filter has other anchors, which the same event may pass. */
+enum { MR_POSTING_REF = (1 << MR_HEAP_REF_BITS) - 1, MR_POSTING_MULTI = 1 << 30 };
+#define MR_POSTING_EXACT (UINT32_C(1) << 31)
+
+/* one: the first posting, whatever it bounds; sets: list of the others by what they bound. */
+struct mr_bucket {
+    uint32_t one;
+    mr_ref sets;
 };
-struct mr_postings {
-    uint32_t count, capacity; /* capacity 1: in place */
-    union {
-        struct mr_posting one;
-        struct mr_posting *many;
-    };
+
+/* What an order compares. A string's number is its first bytes: it can exclude, not decide. */
+enum mr_order { MR_ORDER_NONE, MR_ORDER_NUMBER, MR_ORDER_DATE, MR_ORDER_STRING };
+/* A bound on a slot's number that follows from a conjunction. -inf, inf: open. */
+struct mr_interval {
+    uint32_t slot; /* MR_SLOT_NONE: there is none */
+    enum mr_order order;
+    bool exact; /* the number within it is all that the leaves say */
+    double low, high;
+};
+enum mr_span { MR_SPAN_ANY, MR_SPAN_LOW, MR_SPAN_HIGH, MR_SPAN_BOTH };
+/* Postings that bound one slot in one way. LOW: key is the lower bound; HIGH: key is the upper
+ * bound, negated; BOTH: key and other are the two, and other - key is at most 2^width. */
+struct mr_set {
+    mr_ref next;
+    uint32_t slot;
+    uint8_t order, span;
+    int16_t width;
+    struct mr_run run;
+    double reach; /* 2^width */
+};
+
+/* What the last events had at a slot, to guess how often a leaf holds. */
+struct mr_samples {
+    uint32_t hashes[MR_SLOT_SAMPLES]; /* of the value as a key; 0: missing or no scalar */
+    float numbers[MR_SLOT_SAMPLES];   /* NaN: none */
+    uint32_t present;                 /* bit for each */
 };
 
 struct mr_slot {
-    struct mr_trie_node *node;   /* NULL: the document id */
-    uint32_t index;              /* in the group's slots */
-    uint32_t refs;               /* predicates */
-    uint32_t keys;               /* predicates == with postings: is a hash lookup worth it? */
-    struct mr_postings presence; /* filters without an equality: looked at when the path is there */
+    mr_ref node; /* 0: the document id */
+    uint32_t index;
+    uint32_t refs;                 /* leaves */
+    uint32_t eq_keys, member_keys; /* leaves ==, contains: is a lookup worth it? */
+    uint32_t anchored;             /* filters in presence */
+    bool cel;
+    uint64_t prefix_lens;      /* bit n - 1: there are prefixes of n bytes, or of more (the last) */
+    mr_ref prefix_counts;      /* uint32_t for each such length; 0: no prefixes */
+    struct mr_bucket presence; /* looked at whenever the path is there */
+    struct mr_samples samples;
 };
 
-/* A node of the trie of paths. Its key and its children's table decide what one pass reads. */
-struct mr_trie_node {
-    struct mr_table children;
-    struct mr_trie_node *parent;
-    struct mr_slot *slot; /* NULL: only on the way to others */
-    uint64_t seen;        /* the last event that had it: the first of two equal keys counts */
-    uint64_t word;        /* the first 8 bytes of the key, zeros behind its end */
-    uint64_t hash;
+/* A node of the trie of paths. Its children's table decides what one pass over a document reads. */
+struct mr_node_entry {
+    uint64_t tag; /* the key itself up to 8 bytes, else its hash */
+    mr_ref node;  /* 0: empty */
+    uint32_t key_len;
+};
+struct mr_node {
+    uint64_t seen; /* the last event that had it: the first of two equal keys counts */
+    uint64_t tag;
+    mr_ref entries; /* 1 << bits of struct mr_node_entry; 0: no children */
+    uint32_t bits, child_count;
+    mr_ref parent;
+    mr_ref slots[2]; /* by filters' rules, by CEL's; 0: none */
     uint32_t key_len;
     char key[];
 };
 
-struct mr_index_predicate {
-    uint64_t hash;
+/* A string of up to 8 bytes is in place; more, and the items of a list, are behind the struct. */
+struct mr_leaf {
     uint64_t memo; /* event << 1 | result of the last evaluation */
-    struct mr_group *group;
+    uint32_t hash;
     uint32_t refs;
+    mr_ref group;
     uint32_t slot;
-    uint32_t size; /* bytes of this allocation; the constant's bytes are behind the struct */
-    uint32_t op;   /* enum mr_predicate_op */
-    struct mr_const value;
-    struct mr_postings postings; /* of == only */
+    uint8_t op;   /* enum mr_predicate_op */
+    uint8_t kind; /* enum mr_const_kind */
+    bool cel;
+    bool resting;            /* code that was quarantined: never holds */
+    uint32_t len;            /* of the string; of the list, items */
+    struct mr_bucket bucket; /* of keys; of code: one counts failures in a row */
+    union {
+        uint64_t bits;
+        double number;
+        char text[8];
+    };
 };
 
+enum mr_place { MR_PLACE_KEY, MR_PLACE_PRESENCE, MR_PLACE_ALWAYS };
 struct mr_anchor {
-    struct mr_postings *list;
-    struct mr_index_predicate *predicate; /* whose list it is; NULL: a slot's */
-    uint32_t at;                          /* place in the list */
+    uint32_t at;    /* KEY: the leaf's reference; PRESENCE: the slot's index */
+    uint32_t slot;  /* of the number that is bounded, too; MR_SLOT_NONE: none */
+    uint16_t token; /* the conjunction it is for */
+    uint8_t place;  /* enum mr_place */
 };
+
+/* One leaf and one anchor, as most filters have, are in place. */
 struct mr_filter {
-    uint64_t hash;
-    struct mr_group *group;
-    struct mr_filter *previous, *next; /* of the group */
-    struct mr_anchor *anchors;         /* anchor_count; the one that most have is in place */
-    struct mr_anchor anchor;
+    uint64_t seen; /* the last event that passed one of several anchors */
     union {
         uint64_t one;
-        uint64_t *many;
-    } subs; /* subscription ids, in no order */
-    uint32_t sub_count, sub_capacity;
-    uint32_t anchor_count;
-    uint32_t anchor_slot;
-    uint16_t conjunct_count;
-    uint16_t anchored;                      /* the conjunct that needs no check; = count: none */
-    struct mr_index_predicate *conjuncts[]; /* as the program has them */
+        mr_ref many;
+    } subs;                           /* subscription ids, in no order */
+    uint32_t sub_count, sub_capacity; /* capacity 1: in place */
+    uint32_t hash;
+    mr_ref group;
+    mr_ref previous, next; /* of the group */
+    mr_ref parts; /* leaf_count references, then token_count uint16_t; with one token: the leaf
+                     itself, or without a leaf the token */
+    uint16_t leaf_count, token_count;
+    uint32_t anchor_count; /* 1: in place */
+    union {
+        struct mr_anchor one;
+        mr_ref many;
+    } anchors;
 };
 
 struct mr_group {
-    uint64_t hash;
-    struct mr_group *previous, *next;
-    struct mr_trie_node *root;
-    struct mr_slot **slots; /* slot_capacity; NULL: free; [0] is the document id */
+    mr_ref ref;
+    mr_ref previous, next;
+    uint32_t hash;
+    mr_ref root;  /* of the trie */
+    mr_ref slots; /* slot_capacity references; 0: free; [0] is the document id */
     uint32_t slot_count, slot_capacity, slot_free; /* slot_free: none is free below it */
-    struct mr_filter *filters;                     /* all */
-    struct mr_filter *everyone;                    /* the one without conjuncts; NULL: none */
-    uint64_t sub_count;
+    struct mr_table keys, others;                  /* leaves */
+    struct mr_bucket always;                       /* looked at with every event */
+    mr_ref filters;                                /* all */
+    uint64_t sub_count, events;
+    uint32_t always_count, sample_count;
     uint32_t database_len, collection_len;
     char names[]; /* database, collection */
 };
 
-/* Subscription -> filter and place in its list. */
 struct mr_sub {
     uint64_t id;
-    struct mr_filter *filter; /* NULL: empty */
-    uint32_t at;
-};
-struct mr_sub_table {
-    struct mr_sub *subs;
-    uint32_t mask, count;
+    mr_ref filter;
+    uint32_t at; /* place among the filter's subscriptions */
 };
 
 /* What an event had at a slot. */
 struct mr_found {
-    uint64_t event; /* the one it was found in */
-    double number;  /* nearest to a number's value; else NaN */
+    uint64_t event;   /* the one it was found in */
+    double low, high; /* its number is between: the same but for what a double cannot hold */
+    enum mr_order order;
+    bool exact;
     struct mr_value value;
 };
 
 struct mr_engine {
+    struct mr_heap heap;
     uint64_t seed;
     uint64_t event; /* number of the event at hand; marks what is of it */
-    struct mr_table groups;
-    struct mr_tables predicates, filters;
-    struct mr_sub_table subs[MR_TABLE_PARTS];
-    struct mr_group *first_group;
+    struct mr_str document;
+    struct mr_table groups, filters, subs;
+    mr_ref first_group;
+    uint32_t wild_groups; /* with a "*" */
+    bool bloom_on;
     /* Scratch of one event, as large as any event can need; grows in add. */
     struct mr_found *found; /* by slot index */
     uint32_t *found_slots;  /* which of them, in the order of the document */
     uint32_t found_count, found_capacity;
-    uint64_t *ids, *spare; /* results; the sort's other half */
+    uint64_t *ids, *spare; /* results; the sort's other half; mapped, so only what is used counts */
     uint64_t id_count, id_capacity;
+    struct mr_plan *plan;
+    struct mr_const *items; /* scratch: a list of a program */
+    uint32_t item_capacity;
+    struct mr_program_code *code;
+    mr_ref suspect; /* a filter whose anchor let a failing event pass lately */
+    uint32_t failures;
     struct mr_engine_stats stats;
+    struct mr_bloom_stats bloom, other;
 };
 
-/* Memory, counted. resize: like realloc; NULL leaves the old as it was. */
-void *mr_index_alloc(struct mr_engine *engine, size_t size);
-void *mr_index_resize(struct mr_engine *engine, void *memory, size_t old_size, size_t size);
-void mr_index_free(struct mr_engine *engine, void *memory, size_t size);
+/* heap */
+static inline void *mr_at(const struct mr_engine *engine, mr_ref ref)
+{
+    return mr_heap_at(&engine->heap, ref);
+}
+static inline struct mr_slot *mr_group_slot(const struct mr_engine *engine,
+                                            const struct mr_group *group, uint32_t index)
+{
+    return mr_at(engine, ((const mr_ref *)mr_at(engine, group->slots))[index]);
+}
 
-/* subs.c */
-void mr_subs_init(struct mr_sub_table *table);
-void mr_subs_fini(struct mr_sub_table *table);
-MR_MUST_USE bool mr_subs_reserve(struct mr_sub_table *table);
-struct mr_sub *mr_subs_find(const struct mr_sub_table *table, uint64_t id);
-void mr_subs_put(struct mr_sub_table *table, struct mr_sub sub);
-void mr_subs_remove(struct mr_sub_table *table, struct mr_sub *sub);
+/* bucket.c. add: false: out of memory, nothing changed. item: the posting, filter and bits, with
+ * the interval and without. */
+struct mr_interval_class {
+    enum mr_span span;
+    int16_t width;
+    double key, other;
+};
+MR_MUST_USE bool mr_bucket_add(struct mr_engine *engine, struct mr_bucket *bucket, uint32_t item,
+                               const struct mr_interval *interval, uint32_t item_without);
+void mr_bucket_remove(struct mr_engine *engine, struct mr_bucket *bucket, uint32_t item,
+                      const struct mr_interval *interval);
 
-/* postings.c */
-const struct mr_posting *mr_postings_items(const struct mr_postings *list);
-MR_MUST_USE bool mr_postings_add(struct mr_engine *engine, struct mr_anchor *anchor,
-                                 struct mr_posting posting);
-void mr_postings_remove(struct mr_engine *engine, const struct mr_anchor *anchor);
-
-/* paths.c: slots by path. get: finds or makes; a slot lives while predicates refer to it. */
-struct mr_slot *mr_slot_get(struct mr_engine *engine, struct mr_group *group, struct mr_str path);
+/* paths.c: slots by path. get: finds or makes; a slot lives while leaves refer to it. */
+struct mr_slot *mr_slot_get(struct mr_engine *engine, struct mr_group *group, struct mr_str path,
+                            bool cel);
 void mr_slot_release(struct mr_engine *engine, struct mr_group *group, struct mr_slot *slot);
-void mr_slots_fini(struct mr_engine *engine, struct mr_group *group);
-/* One pass over the document: fills engine->found with what the group reads. False: damaged. */
+mr_ref mr_paths_create(struct mr_engine *engine); /* the root of a trie; 0: out of memory */
+void mr_paths_fini(struct mr_engine *engine, struct mr_group *group);
+/* extract.c: one pass over the document: fills engine->found with what the group reads. False:
+ * damaged. */
 bool mr_paths_extract(struct mr_engine *engine, struct mr_group *group, struct mr_str document);
+void mr_extract_put(struct mr_engine *engine, uint32_t slot, const struct mr_value *value);
+/* The number by which a string is ordered: its first 6 bytes. */
+double mr_string_number(struct mr_str text);
 
-/* predicate.c. get takes one reference, release gives one back. */
-struct mr_index_predicate *mr_index_predicate_get(struct mr_engine *engine, struct mr_group *group,
-                                                  struct mr_slot *slot, enum mr_predicate_op op,
-                                                  const struct mr_const *value);
-void mr_index_predicate_release(struct mr_engine *engine, struct mr_index_predicate *predicate);
-/* Can a hash lookup by a document's value find "== value"? */
-bool mr_index_hashable(const struct mr_const *value);
-/* The predicate "== value" of a slot, if there is one. */
-struct mr_index_predicate *mr_index_predicate_lookup(const struct mr_engine *engine,
-                                                     const struct mr_group *group, uint32_t slot,
-                                                     const struct mr_value *value);
+/* leaf.c. get takes one reference, release gives one back. */
+mr_ref mr_leaf_get(struct mr_engine *engine, struct mr_group *group, const struct mr_predicate *p);
+/* "==" of a slot that has leaves already. */
+mr_ref mr_leaf_get_equal(struct mr_engine *engine, struct mr_group *group, uint32_t slot,
+                         const struct mr_const *value);
+void mr_leaf_release(struct mr_engine *engine, mr_ref leaf);
+bool mr_leaf_is_key(enum mr_predicate_op op, enum mr_const_kind kind);
+/* The leaf's constant. The items of a list are in memory. */
+struct mr_const mr_leaf_const(const struct mr_leaf *leaf);
+struct mr_str mr_leaf_text(const struct mr_leaf *leaf); /* of a string */
+/* Does it hold for the event at hand? */
+bool mr_leaf_holds(struct mr_engine *engine, struct mr_leaf *leaf);
+/* code.c: a code leaf, for the event at hand. */
+bool mr_code_holds(struct mr_engine *engine, struct mr_leaf *leaf);
+/* What a document's value is looked up by. False: no key equals it. */
+struct mr_key {
+    enum mr_const_kind kind;
+    uint64_t bits;
+    struct mr_str text;
+};
+bool mr_key_from_value(const struct mr_value *value, struct mr_key *key,
+                       char buffer[MR_VALUE_OID_TEXT]);
+uint32_t mr_key_hash(const struct mr_engine *engine, const struct mr_group *group, uint32_t slot,
+                     enum mr_predicate_op op, const struct mr_key *key);
+/* The key leaf, if there is one. */
+struct mr_leaf *mr_leaf_lookup(struct mr_engine *engine, const struct mr_group *group,
+                               uint32_t slot, enum mr_predicate_op op, const struct mr_key *key);
+
+/* filter.c */
+static inline const mr_ref *mr_filter_leaves(const struct mr_engine *engine,
+                                             const struct mr_filter *filter)
+{
+    return filter->token_count > 1 ? mr_at(engine, filter->parts) : &filter->parts;
+}
+static inline uint16_t mr_filter_token(const struct mr_engine *engine,
+                                       const struct mr_filter *filter, uint32_t at)
+{
+    if (filter->token_count == 1)
+        return filter->leaf_count ? 0 : (uint16_t)filter->parts;
+    const mr_ref *leaves = mr_at(engine, filter->parts);
+    return ((const uint16_t *)(leaves + filter->leaf_count))[at];
+}
+static inline const uint64_t *mr_filter_ids(const struct mr_engine *engine,
+                                            const struct mr_filter *filter)
+{
+    return filter->sub_capacity > 1 ? mr_at(engine, filter->subs.many) : &filter->subs.one;
+}
+static inline const struct mr_anchor *mr_filter_anchors(const struct mr_engine *engine,
+                                                        const struct mr_filter *filter)
+{
+    return filter->anchor_count > 1 ? mr_at(engine, filter->anchors.many) : &filter->anchors.one;
+}
+/* Where the term that begins at a token ends. */
+uint32_t mr_filter_skip(const struct mr_engine *engine, const struct mr_filter *filter,
+                        uint32_t at);
+bool mr_filter_holds(struct mr_engine *engine, const struct mr_filter *filter);
+
+/* The filter of a program, made when it is new. 0: out of memory, nothing changed. A new filter has
+ * no subscription yet: append one or drop it. */
+MR_MUST_USE mr_ref mr_filter_get(struct mr_engine *engine, struct mr_group *group,
+                                 const struct mr_program *program);
+/* Remove a filter without subscriptions. */
+void mr_filter_drop(struct mr_engine *engine, mr_ref filter);
+/* Append an id; *at its place. False: out of memory. */
+MR_MUST_USE bool mr_filter_append(struct mr_engine *engine, struct mr_filter *filter, uint64_t id,
+                                  uint32_t *at);
+/* Take out the id at a place. The id that takes the place is in *moved; false: none does. */
+bool mr_filter_take(struct mr_engine *engine, struct mr_filter *filter, uint32_t at,
+                    uint64_t *moved);
+
+/* anchor.c. hang: false: out of memory, nothing changed. */
+MR_MUST_USE bool mr_anchor_hang(struct mr_engine *engine, struct mr_filter *filter);
+void mr_anchor_unhang(struct mr_engine *engine, struct mr_filter *filter);
+/* Hang it elsewhere, if what the last events had says that this is much better. */
+void mr_anchor_reconsider(struct mr_engine *engine, struct mr_filter *filter);
+struct mr_plan *mr_plan_create(void); /* its scratch */
+void mr_plan_destroy(struct mr_plan *plan);
 #endif

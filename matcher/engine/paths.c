@@ -1,240 +1,215 @@
-#include <math.h>
+#include <string.h>
 
-#include "matcher/engine/index.h"
+#include "matcher/engine/node.h"
 
-/* A key as the walk and the trie see it. Up to 7 bytes it is its word alone. */
-struct path_key {
-    const char *data;
-    uint32_t len;
-    uint64_t word, hash;
-};
-
-#define BYTES_ONES  UINT64_C(0x0101010101010101)
-#define BYTES_HIGHS UINT64_C(0x8080808080808080)
-
-static inline uint64_t hash_key(uint64_t seed, uint64_t word, const char *data, size_t len)
+mr_ref mr_paths_create(struct mr_engine *engine)
 {
-    return len <= 8 ? mr_hash_mix(word, seed) : mr_hash_bytes(seed, data, len);
+    mr_ref ref = mr_heap_alloc(&engine->heap, sizeof(struct mr_node));
+    if (ref)
+        *(struct mr_node *)mr_at(engine, ref) = (struct mr_node){0};
+    return ref;
 }
 
-static struct path_key key_of(uint64_t seed, struct mr_str part)
+static size_t entries_bytes(const struct mr_node *node)
 {
-    struct path_key key = {.data = part.data, .len = (uint32_t)part.len};
-    memcpy(&key.word, part.data, part.len < 8 ? part.len : 8);
-    key.hash = hash_key(seed, key.word, part.data, part.len);
-    return key;
+    return sizeof(struct mr_node_entry) << node->bits;
 }
 
-static inline struct mr_trie_node *child_of(const struct mr_trie_node *node,
-                                            const struct path_key *key)
+static void put_entry(const struct mr_engine *engine, struct mr_node *node,
+                      struct mr_node_entry entry)
 {
-    for (uint64_t at = key->hash;; at++) {
-        const struct mr_table_entry *entry = mr_table_at(&node->children, at);
-        struct mr_trie_node *child = entry->item;
-        if (!child)
-            return NULL;
-        if (entry->hash == key->hash && child->word == key->word && child->key_len == key->len &&
-            (key->len <= 8 || memcmp(child->key, key->data, key->len) == 0))
-            return child;
-    }
+    struct mr_node_entry *entries = mr_at(engine, node->entries);
+    uint32_t mask = (UINT32_C(1) << node->bits) - 1;
+    uint32_t at = mr_node_home(engine, node, entry.tag);
+    while (entries[at].node)
+        at = (at + 1) & mask;
+    entries[at] = entry;
 }
 
-/* Read the key at "at" and leave *at behind its NUL. False: it does not end within the document. */
-static inline bool read_key(const uint8_t **at, const uint8_t *end, struct path_key *key)
+/* Put all entries but one into a table of another size. bits 0 with no children: none at all. */
+static bool rehash(struct mr_engine *engine, struct mr_node *node, uint32_t bits, mr_ref without)
 {
-    const uint8_t *start = *at;
-    size_t rest = (size_t)(end - start);
-    uint64_t word = 0, zeros;
-    if (rest >= 8)
-        memcpy(&word, start, 8);
-    else
-        memcpy(&word, start, rest); /* a zero behind the end is no terminator: checked below */
-    zeros = (word - BYTES_ONES) & ~word & BYTES_HIGHS;
-    size_t len;
-    if (zeros != 0) {
-        len = (size_t)__builtin_ctzll(zeros) >> 3;
-        word &= (UINT64_C(1) << (8 * len)) - 1;
-    } else {
-        const uint8_t *nul = memchr(start + 8, 0, rest - 8);
-        if (!nul)
-            return false;
-        len = (size_t)(nul - start);
-    }
-    if (len >= rest)
+    struct mr_node old = *node;
+    mr_ref ref = mr_heap_alloc(&engine->heap, sizeof(struct mr_node_entry) << bits);
+    if (!ref)
         return false;
-    *key = (struct path_key){.data = (const char *)start, .len = (uint32_t)len, .word = word};
-    *at = start + len + 1;
+    memset(mr_at(engine, ref), 0, sizeof(struct mr_node_entry) << bits);
+    node->entries = ref;
+    node->bits = bits;
+    const struct mr_node_entry *entries = mr_at(engine, old.entries);
+    for (uint32_t i = 0; old.entries && i < UINT32_C(1) << old.bits; i++)
+        if (entries[i].node && entries[i].node != without)
+            put_entry(engine, node, entries[i]);
+    if (old.entries)
+        mr_heap_free(&engine->heap, old.entries, entries_bytes(&old));
     return true;
 }
 
-static void found(struct mr_engine *engine, uint32_t slot, const struct mr_value *value)
+static bool reserve_child(struct mr_engine *engine, struct mr_node *node)
 {
-    double number = NAN;
-    if (value->kind == MR_VALUE_INT)
-        number = (double)value->integer;
-    else if (value->kind == MR_VALUE_DOUBLE || value->kind == MR_VALUE_DECIMAL)
-        number = value->number;
-    engine->found[slot] =
-        (struct mr_found){.event = engine->event, .number = number, .value = *value};
-    engine->found_slots[engine->found_count++] = slot;
-}
-
-/* Visit one level. Recursion is as deep as the trie, which program_load limits to 32 parts. */
-static bool walk(struct mr_engine *engine, const struct mr_trie_node *node, const uint8_t *data,
-                 uint32_t len)
-{
-    const uint8_t *at = data + 4, *end = data + len - 1;
-    uint32_t wanted = node->children.count;
-    bool sound = true;
-    while (at < end && wanted > 0) {
-        struct path_key key;
-        uint8_t type = *at++;
-        if (!read_key(&at, end, &key))
-            return false;
-        int64_t size = mr_bson_value_size(type, at, end);
-        if (size < 0)
-            return false;
-        const struct mr_bson_value value = {.type = type, .data = at, .len = (uint32_t)size};
-        at += size;
-        key.hash = hash_key(engine->seed, key.word, key.data, key.len);
-        struct mr_trie_node *child = child_of(node, &key);
-        if (!child || child->seen == engine->event)
-            continue;
-        child->seen = engine->event;
-        wanted--;
-        if (child->slot) {
-            struct mr_value seen = mr_value_from_bson(&value);
-            found(engine, child->slot->index, &seen);
-        }
-        if (child->children.count > 0 && (type == MR_BSON_DOCUMENT || type == MR_BSON_ARRAY))
-            sound &= walk(engine, child, value.data, value.len);
-    }
-    return sound;
-}
-
-bool mr_paths_extract(struct mr_engine *engine, struct mr_group *group, struct mr_str document)
-{
-    struct mr_bson_iter iter;
-    if (group->root->children.count == 0 || document.len == 0)
+    if (!node->entries)
+        return rehash(engine, node, 1, 0);
+    if ((node->child_count + 1) * 2 <= UINT32_C(1) << node->bits)
         return true;
-    if (mr_bson_iter_init(&iter, document.data, document.len) != MR_OK)
-        return false;
-    return walk(engine, group->root, (const uint8_t *)document.data, (uint32_t)document.len);
+    return rehash(engine, node, node->bits + 1, 0);
 }
 
-static struct mr_trie_node *node_create(struct mr_engine *engine, struct mr_trie_node *parent,
-                                        const struct path_key *key)
+/* Removal without tombstones, as in table.c. */
+static void remove_child(struct mr_engine *engine, struct mr_node *node, mr_ref child)
 {
-    struct mr_trie_node *node = mr_index_alloc(engine, sizeof *node + key->len);
-    if (!node)
-        return NULL;
-    *node = (struct mr_trie_node){
-        .parent = parent, .word = key->word, .hash = key->hash, .key_len = key->len};
-    mr_table_init(&node->children);
-    memcpy(node->key, key->data, key->len);
-    return node;
+    struct mr_node_entry *entries = mr_at(engine, node->entries);
+    uint32_t mask = (UINT32_C(1) << node->bits) - 1;
+    uint32_t hole = 0;
+    while (entries[hole].node != child)
+        hole++;
+    for (uint32_t at = (hole + 1) & mask; entries[at].node; at = (at + 1) & mask) {
+        uint32_t distance = (at - mr_node_home(engine, node, entries[at].tag)) & mask;
+        if (distance >= ((at - hole) & mask)) {
+            entries[hole] = entries[at];
+            hole = at;
+        }
+    }
+    entries[hole].node = 0;
+    if (--node->child_count == 0) {
+        mr_heap_free(&engine->heap, node->entries, entries_bytes(node));
+        node->entries = 0;
+        node->bits = 0;
+    } else if (node->bits > 3 && node->child_count * 8 < UINT32_C(1) << node->bits) {
+        (void)rehash(engine, node, node->bits - 1, 0);
+    }
+}
+
+static size_t node_bytes(uint32_t key_len)
+{
+    return sizeof(struct mr_node) + key_len;
 }
 
 /* Remove a node that nothing needs, and its ancestors that were only on the way to it. */
-static void prune(struct mr_engine *engine, struct mr_trie_node *node)
+static void prune(struct mr_engine *engine, mr_ref ref)
 {
-    while (node->parent && !node->slot && node->children.count == 0) {
-        struct mr_trie_node *parent = node->parent;
-        mr_table_remove(&parent->children, node->hash, node);
-        mr_index_free(engine, node, sizeof *node + node->key_len);
-        node = parent;
+    struct mr_node *node = mr_at(engine, ref);
+    while (node->parent && !node->slots[0] && !node->slots[1] && node->child_count == 0) {
+        mr_ref parent = node->parent;
+        remove_child(engine, mr_at(engine, parent), ref);
+        mr_heap_free(&engine->heap, ref, node_bytes(node->key_len));
+        ref = parent;
+        node = mr_at(engine, ref);
     }
 }
 
-/* The node of a path, made with all above it where missing. NULL: out of memory, nothing is left.
- */
-static struct mr_trie_node *node_get(struct mr_engine *engine, struct mr_trie_node *root,
-                                     struct mr_str path)
+static mr_ref child_create(struct mr_engine *engine, mr_ref parent_ref, struct mr_str part,
+                           uint64_t tag)
 {
-    struct mr_trie_node *node = root;
+    struct mr_node *parent = mr_at(engine, parent_ref);
+    if (!reserve_child(engine, parent))
+        return 0;
+    mr_ref ref = mr_heap_alloc(&engine->heap, node_bytes((uint32_t)part.len));
+    if (!ref)
+        return 0;
+    struct mr_node *node = mr_at(engine, ref);
+    *node = (struct mr_node){.tag = tag, .parent = parent_ref, .key_len = (uint32_t)part.len};
+    memcpy(node->key, part.data, part.len);
+    put_entry(engine, parent, (struct mr_node_entry){tag, ref, node->key_len});
+    parent->child_count++;
+    return ref;
+}
+
+/* The node of a path, made with all above it where missing. 0: out of memory, nothing is left. */
+static mr_ref node_get(struct mr_engine *engine, mr_ref root, struct mr_str path)
+{
+    mr_ref ref = root;
     while (path.len > 0) {
         const char *dot = memchr(path.data, '.', path.len);
-        size_t len = dot ? (size_t)(dot - path.data) : path.len;
-        struct path_key key = key_of(engine->seed, (struct mr_str){path.data, len});
-        struct mr_trie_node *child = child_of(node, &key);
+        struct mr_str part = {path.data, dot ? (size_t)(dot - path.data) : path.len};
+        uint64_t word = 0;
+        memcpy(&word, part.data, part.len < 8 ? part.len : 8);
+        uint64_t tag = mr_node_tag(engine, word, part.data, part.len);
+        const struct mr_node *node = mr_at(engine, ref);
+        mr_ref child = mr_node_child(engine, node, tag, part.data, (uint32_t)part.len);
+        if (!child)
+            child = child_create(engine, ref, part, tag);
         if (!child) {
-            child = mr_table_reserve(&node->children) ? node_create(engine, node, &key) : NULL;
-            if (!child) {
-                prune(engine, node);
-                return NULL;
-            }
-            mr_table_put(&node->children, key.hash, child);
+            prune(engine, ref);
+            return 0;
         }
-        node = child;
-        size_t step = dot ? len + 1 : len;
+        ref = child;
+        size_t step = dot ? part.len + 1 : part.len;
         path = (struct mr_str){path.data + step, path.len - step};
     }
-    return node;
+    return ref;
+}
+
+/* ---- slots ---- */
+
+static bool grow_slots(struct mr_engine *engine, struct mr_group *group)
+{
+    uint32_t capacity = group->slot_capacity ? group->slot_capacity * 2 : 4;
+    mr_ref ref = mr_heap_alloc(&engine->heap, capacity * sizeof(mr_ref));
+    if (!ref)
+        return false;
+    mr_ref *slots = mr_at(engine, ref);
+    memset(slots, 0, capacity * sizeof *slots);
+    if (group->slots) {
+        memcpy(slots, mr_at(engine, group->slots), group->slot_capacity * sizeof *slots);
+        mr_heap_free(&engine->heap, group->slots, group->slot_capacity * sizeof *slots);
+    }
+    group->slots = ref;
+    group->slot_capacity = capacity;
+    return true;
 }
 
 /* Room in the group for one more slot, and in the engine's scratch for as many. */
 static bool reserve_slot(struct mr_engine *engine, struct mr_group *group)
 {
-    while (group->slot_free < group->slot_capacity && group->slots[group->slot_free])
-        group->slot_free++;
-    if (group->slot_free >= group->slot_capacity) {
-        uint32_t capacity = group->slot_capacity ? group->slot_capacity * 2 : 4;
-        struct mr_slot **slots =
-            mr_index_resize(engine, group->slots, group->slot_capacity * sizeof(struct mr_slot *),
-                            capacity * sizeof(struct mr_slot *));
-        if (!slots)
+    for (;;) {
+        const mr_ref *slots = mr_at(engine, group->slots);
+        while (group->slot_free < group->slot_capacity && slots[group->slot_free])
+            group->slot_free++;
+        if (group->slot_free < group->slot_capacity)
+            return mr_found_reserve(engine, group->slot_capacity);
+        if (!grow_slots(engine, group))
             return false;
-        for (uint32_t i = group->slot_capacity; i < capacity; i++)
-            slots[i] = NULL;
-        group->slots = slots;
-        group->slot_capacity = capacity;
     }
-    if (group->slot_capacity <= engine->found_capacity)
-        return true;
-    uint32_t old = engine->found_capacity, capacity = group->slot_capacity;
-    struct mr_found *all =
-        mr_index_resize(engine, engine->found, old * sizeof *all, capacity * sizeof *all);
-    if (!all)
-        return false;
-    memset(all + old, 0, (capacity - old) * sizeof *all);
-    engine->found = all;
-    uint32_t *order =
-        mr_index_resize(engine, engine->found_slots, old * sizeof *order, capacity * sizeof *order);
-    if (!order) { /* found is larger than it says; give that back to the books */
-        engine->stats.bytes -= (capacity - old) * sizeof *all;
-        return false;
-    }
-    engine->found_slots = order;
-    engine->found_capacity = capacity;
-    return true;
 }
 
-struct mr_slot *mr_slot_get(struct mr_engine *engine, struct mr_group *group, struct mr_str path)
+static struct mr_slot *slot_create(struct mr_engine *engine, struct mr_group *group, mr_ref node,
+                                   bool cel)
 {
-    bool is_id = mr_str_equal(path, MR_STR("_id"));
-    struct mr_trie_node *node = NULL;
-    if (is_id) {
-        if (group->slots && group->slots[MR_SLOT_ID])
-            return group->slots[MR_SLOT_ID];
-    } else {
-        node = node_get(engine, group->root, path);
-        if (!node || node->slot)
-            return node ? node->slot : NULL;
-    }
     if (group->slot_free == MR_SLOT_ID) /* kept for the document id */
         group->slot_free = 1;
-    struct mr_slot *slot =
-        reserve_slot(engine, group) ? mr_index_alloc(engine, sizeof *slot) : NULL;
-    if (!slot) {
-        if (node)
-            prune(engine, node);
+    mr_ref ref =
+        reserve_slot(engine, group) ? mr_heap_alloc(&engine->heap, sizeof(struct mr_slot)) : 0;
+    if (!ref)
         return NULL;
-    }
-    *slot = (struct mr_slot){.node = node, .index = is_id ? MR_SLOT_ID : group->slot_free};
+    struct mr_slot *slot = mr_at(engine, ref);
+    *slot =
+        (struct mr_slot){.node = node, .index = node ? group->slot_free : MR_SLOT_ID, .cel = cel};
+    for (int i = 0; i < MR_SLOT_SAMPLES; i++)
+        slot->samples.numbers[i] = __builtin_nanf("");
+    ((mr_ref *)mr_at(engine, group->slots))[slot->index] = ref;
     if (node)
-        node->slot = slot;
-    group->slots[slot->index] = slot;
+        ((struct mr_node *)mr_at(engine, node))->slots[cel] = ref;
     group->slot_count++;
+    return slot;
+}
+
+struct mr_slot *mr_slot_get(struct mr_engine *engine, struct mr_group *group, struct mr_str path,
+                            bool cel)
+{
+    if (!cel && mr_str_equal(path, MR_STR("_id"))) {
+        if (group->slots && *(const mr_ref *)mr_at(engine, group->slots))
+            return mr_group_slot(engine, group, MR_SLOT_ID);
+        return slot_create(engine, group, 0, false);
+    }
+    mr_ref ref = node_get(engine, group->root, path);
+    if (!ref)
+        return NULL;
+    const struct mr_node *node = mr_at(engine, ref);
+    if (node->slots[cel])
+        return mr_at(engine, node->slots[cel]);
+    struct mr_slot *slot = slot_create(engine, group, ref, cel);
+    if (!slot)
+        prune(engine, ref);
     return slot;
 }
 
@@ -242,21 +217,24 @@ void mr_slot_release(struct mr_engine *engine, struct mr_group *group, struct mr
 {
     if (slot->refs > 0)
         return;
-    MR_ASSERT(slot->presence.count == 0 && slot->keys == 0);
-    group->slots[slot->index] = NULL;
+    MR_ASSERT(!slot->presence.one && !slot->presence.sets && slot->eq_keys == 0);
+    mr_ref *place = (mr_ref *)mr_at(engine, group->slots) + slot->index;
+    mr_ref ref = *place, node = slot->node;
+    *place = 0;
     group->slot_count--;
     if (slot->index != MR_SLOT_ID && slot->index < group->slot_free)
         group->slot_free = slot->index;
-    if (slot->node) {
-        slot->node->slot = NULL;
-        prune(engine, slot->node);
+    if (node) {
+        ((struct mr_node *)mr_at(engine, node))->slots[slot->cel] = 0;
+        prune(engine, node);
     }
-    mr_index_free(engine, slot, sizeof *slot);
+    mr_heap_free(&engine->heap, ref, sizeof *slot);
 }
 
-void mr_slots_fini(struct mr_engine *engine, struct mr_group *group)
+void mr_paths_fini(struct mr_engine *engine, struct mr_group *group)
 {
-    MR_ASSERT(group->slot_count == 0 && group->root->children.count == 0);
-    mr_index_free(engine, group->slots, group->slot_capacity * sizeof(struct mr_slot *));
-    mr_index_free(engine, group->root, sizeof *group->root);
+    MR_ASSERT(group->slot_count == 0);
+    MR_ASSERT(((const struct mr_node *)mr_at(engine, group->root))->child_count == 0);
+    mr_heap_free(&engine->heap, group->slots, group->slot_capacity * sizeof(mr_ref));
+    mr_heap_free(&engine->heap, group->root, sizeof(struct mr_node));
 }

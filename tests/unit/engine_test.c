@@ -58,8 +58,8 @@ static const char *const paths[] = {"a",
 static const char *const texts[] = {
     "", "x", "y", "xy", "a", "exactly8", "a longer text than sixteen bytes"};
 static const char *const ids[] = {"x", "y", "doc-1", ""};
-static const char *const databases[] = {"", "db"};
-static const char *const collections[] = {"", "orders", "users"};
+static const char *const databases[] = {"", "db", "*"};
+static const char *const collections[] = {"", "orders", "users", "*"};
 #define PICK(list) mr_str_from((list)[random_below(sizeof(list) / sizeof *(list))])
 
 static struct mr_const random_scalar(void)
@@ -80,30 +80,72 @@ static struct mr_const random_scalar(void)
     }
 }
 
-/* A program of up to four conjuncts; what build refuses is drawn again. */
+/* ---- random combinations ---- */
+
+enum { TERMS_MAX = 64, ITEMS_MAX = 5 };
+struct terms {
+    struct mr_term terms[TERMS_MAX];
+    const struct mr_term *children[TERMS_MAX];
+    struct mr_const items[TERMS_MAX][ITEMS_MAX];
+    uint32_t count, child_count;
+};
+
+static struct mr_predicate random_leaf(struct mr_const *items)
+{
+    bool cel = random_below(2);
+    struct mr_predicate p = {.path = PICK(paths),
+                             .op = (enum mr_predicate_op)(
+                                 1 + random_below((cel ? MR_PRED_CODE : MR_PRED_STATED_END) - 1)),
+                             .cel = cel,
+                             .value = random_scalar()};
+    if (random_below(3) == 0)
+        p.op = MR_PRED_EQ;
+    for (uint32_t item = 0; item < ITEMS_MAX; item++)
+        items[item] = random_scalar();
+    if (cel && random_below(16) == 0)
+        p.value = (struct mr_const){.kind = MR_CONST_DATE, .integer = random_below(4)};
+    if (p.op == MR_PRED_PREFIX || p.op == MR_PRED_NOT_PREFIX)
+        p.value = (struct mr_const){.kind = MR_CONST_STRING, .string = PICK(texts)};
+    else if (p.op >= MR_PRED_EXISTS)
+        p.value = (struct mr_const){.kind = MR_CONST_NULL};
+    else if (p.op == MR_PRED_IN || p.op == MR_PRED_NOT_IN || random_below(12) == 0) {
+        p.value = (struct mr_const){.kind = MR_CONST_LIST};
+        p.value.list.items = items;
+        p.value.list.count = random_below(ITEMS_MAX + 1);
+    }
+    return p;
+}
+
+static const struct mr_term *random_term(struct terms *t, uint32_t depth)
+{
+    uint32_t index = t->count++;
+    struct mr_term *term = &t->terms[index];
+    uint32_t kind = depth == 0 ? 1 + random_below(2) : random_below(3);
+    if (depth >= 3 || kind == 0) {
+        *term = (struct mr_term){.kind = MR_TERM_LEAF, .leaf = random_leaf(t->items[index])};
+        return term;
+    }
+    const struct mr_term *children[4];
+    uint32_t count = random_below(depth == 0 ? 5 : 4);
+    for (uint32_t i = 0; i < count; i++)
+        children[i] = random_term(t, t->count + 12 > TERMS_MAX ? 3 : depth + 1);
+    *term = (struct mr_term){.kind = kind == 1 ? MR_TERM_AND : MR_TERM_OR,
+                             .count = count,
+                             .children = &t->children[t->child_count]};
+    for (uint32_t i = 0; i < count; i++)
+        t->children[t->child_count++] = children[i];
+    return term;
+}
+
+/* A program of up to four conjuncts, or any combination; what build refuses is drawn again. */
 static void *random_program(uint32_t *len)
 {
     for (;;) {
-        struct mr_predicate p[4];
-        struct mr_const items[4][5];
-        uint32_t count = random_below(5);
-        for (uint32_t i = 0; i < count; i++) {
-            p[i] = (struct mr_predicate){
-                .path = PICK(paths),
-                .op = (enum mr_predicate_op)(1 + random_below(MR_PRED_COUNT - 1)),
-                .value = random_scalar()};
-            if (random_below(2) == 0)
-                p[i].op = MR_PRED_EQ;
-            for (uint32_t item = 0; item < 5; item++)
-                items[i][item] = random_scalar();
-            if (p[i].op == MR_PRED_IN || random_below(12) == 0) {
-                p[i].value = (struct mr_const){.kind = MR_CONST_LIST};
-                p[i].value.list.items = items[i];
-                p[i].value.list.count = random_below(6);
-            }
-        }
+        static struct terms t;
         void *bytes;
-        if (mr_program_build(PICK(databases), PICK(collections), p, count, &bytes, len, NULL) ==
+        t.count = t.child_count = 0;
+        const struct mr_term *term = random_term(&t, 0);
+        if (mr_program_build_term(PICK(databases), PICK(collections), term, &bytes, len, NULL) ==
             MR_OK)
             return bytes;
     }
@@ -201,20 +243,21 @@ static void model_toggle(struct model *model, struct mr_engine *engine)
     }
 }
 
+static bool name_matches(struct mr_str wanted, struct mr_str name)
+{
+    return mr_str_equal(wanted, MR_STR("*")) || mr_str_equal(wanted, name);
+}
+
 static bool model_matches(const struct model_sub *sub, const struct mr_engine_event *event)
 {
     struct mr_program program;
     assert_int_equal(mr_program_load(sub->bytes, sub->len, &program), MR_OK);
-    if (event->everyone) {
-        if (event->collection.len == 0)
-            return event->database.len == 0 || mr_str_equal(event->database, program.database);
-        return mr_str_equal(event->database, program.database) &&
-               mr_str_equal(event->collection, program.collection);
-    }
-    return mr_str_equal(event->database, program.database) &&
-           mr_str_equal(event->collection, program.collection) &&
-           mr_program_matches(&program, event->document.data, event->document.len,
-                              event->document_id);
+    if (event->everyone && event->collection.len == 0)
+        return event->database.len == 0 || name_matches(program.database, event->database);
+    return name_matches(program.database, event->database) &&
+           name_matches(program.collection, event->collection) &&
+           (event->everyone || mr_program_matches(&program, event->document.data,
+                                                  event->document.len, event->document_id, NULL));
 }
 
 /* Returns the number of (subscription, document) checks. */

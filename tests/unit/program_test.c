@@ -268,16 +268,13 @@ static void every_operator_and_type_gives_what_the_table_says(void **state)
     for (size_t i = 0; i < sizeof semantics / sizeof *semantics; i++) {
         void *bytes;
         struct mr_program program = build(&semantics[i].p, 1, &bytes);
-        bool holds = mr_program_matches(&program, doc.data, doc.len, MR_STR("o-1"));
+        bool holds = mr_program_matches(&program, doc.data, doc.len, MR_STR("o-1"), NULL);
         if (holds != semantics[i].holds)
             fail_msg("row %zu: %.*s %s gave %d", i, (int)semantics[i].p.path.len,
                      semantics[i].p.path.data, mr_predicate_op_name(semantics[i].p.op), holds);
-        struct mr_bson_value value;
-        bool found = mr_bson_find(doc.data, doc.len, semantics[i].p.path, &value);
-        if (!mr_str_equal(semantics[i].p.path, MR_STR("_id")))
-            assert_int_equal(mr_predicate_holds(&program, 0, found ? &value : NULL),
-                             semantics[i].holds);
-        assert_false(mr_program_matches(&program, NULL, 0, MR_STR("")));
+        assert_int_equal(mr_program_leaf_holds(&program, 0, doc.data, doc.len, MR_STR("o-1"), NULL),
+                         holds);
+        assert_false(mr_program_matches(&program, NULL, 0, MR_STR(""), NULL));
         free(bytes);
     }
     mr_bson_writer_fini(&w);
@@ -302,7 +299,7 @@ static void a_decimal_is_compared_with_whole_numbers_exactly(void **state)
                                   P("m", LT, NUMBER(5.5))};
     void *bytes;
     struct mr_program program = build(rows, 4, &bytes);
-    assert_true(mr_program_matches(&program, doc.data, doc.len, MR_STR("x")));
+    assert_true(mr_program_matches(&program, doc.data, doc.len, MR_STR("x"), NULL));
     free(bytes);
     mr_bson_writer_fini(&w);
 }
@@ -316,12 +313,12 @@ static void all_conjuncts_must_hold(void **state)
                                P("_id", EQ, TEXT("o"))};
     void *bytes;
     struct mr_program program = build(p, 3, &bytes);
-    assert_true(mr_program_matches(&program, doc.data, doc.len, MR_STR("o")));
-    assert_false(mr_program_matches(&program, doc.data, doc.len, MR_STR("other")));
+    assert_true(mr_program_matches(&program, doc.data, doc.len, MR_STR("o"), NULL));
+    assert_false(mr_program_matches(&program, doc.data, doc.len, MR_STR("other"), NULL));
     free(bytes);
     program = build(NULL, 0, &bytes);
-    assert_int_equal(program.conjunct_count, 0);
-    assert_true(mr_program_matches(&program, NULL, 0, MR_STR("")));
+    assert_int_equal(program.leaf_count, 0);
+    assert_true(mr_program_matches(&program, NULL, 0, MR_STR(""), NULL));
     free(bytes);
     mr_bson_writer_fini(&w);
 }
@@ -338,7 +335,7 @@ static void equal_filters_give_equal_bytes(void **state)
                                    P("a", EQ, LIST(INT(1), INT(3), TEXT("x")))};
     void *a, *b, *c;
     struct mr_program pa = build(one, 4, &a), pb = build(two, 3, &b), pc = build(other, 3, &c);
-    assert_int_equal(pa.conjunct_count, 3);
+    assert_int_equal(pa.leaf_count, 3);
     assert_int_equal(pa.len, pb.len);
     assert_memory_equal(a, b, pa.len);
     assert_true(pc.len != pa.len || memcmp(a, c, pa.len) != 0);
@@ -418,6 +415,86 @@ static void what_makes_no_sense_is_refused_with_its_place(void **state)
     }
 }
 
+static const struct mr_term *leaf(struct mr_term *out, struct mr_predicate p)
+{
+    *out = (struct mr_term){.kind = MR_TERM_LEAF, .leaf = p};
+    return out;
+}
+
+#define GROUP(kind_, ...)                                                         \
+    (&(struct mr_term){.kind = kind_,                                             \
+                       .count = sizeof((const struct mr_term *[]){__VA_ARGS__}) / \
+                                sizeof(struct mr_term *),                         \
+                       .children = (const struct mr_term *[]){__VA_ARGS__}})
+#define ALL(...) GROUP(MR_TERM_AND, __VA_ARGS__)
+#define ANY(...) GROUP(MR_TERM_OR, __VA_ARGS__)
+
+static uint32_t build_term(const struct mr_term *term, void **bytes)
+{
+    uint32_t len;
+    struct mr_program program;
+    assert_int_equal(mr_program_build_term(MR_STR("db"), MR_STR("orders"), term, bytes, &len, NULL),
+                     MR_OK);
+    assert_int_equal(mr_program_load(*bytes, len, &program), MR_OK);
+    return len;
+}
+
+static void equal_combinations_give_equal_bytes(void **state)
+{
+    (void)state;
+    struct mr_term leaves[4];
+    const struct mr_term *a = leaf(&leaves[0], P("a", EQ, INT(1)));
+    const struct mr_term *b = leaf(&leaves[1], P("b", EQ, INT(2)));
+    const struct mr_term *c = leaf(&leaves[2], P("c", LT, INT(3)));
+    const struct mr_term never = {.kind = MR_TERM_OR}, always = {.kind = MR_TERM_AND};
+    const struct {
+        const struct mr_term *one, *two;
+    } rows[] = {
+        {ALL(a, ALL(b, c)), ALL(c, b, a)},
+        {ANY(a, ALL(b), ANY(c, a)), ANY(c, b, a)},
+        {ALL(ANY(a, b), c), ALL(c, ANY(b, a, b))},
+        {ALL(a, ANY(&never, b)), ALL(b, a)},
+        {ALL(a, ANY(b, &always)), a},
+        {ALL(a, &never), &never},
+        {ANY(a, ALL(&always, ALL(&always, &always))), &always},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        void *one, *two;
+        uint32_t len = build_term(rows[i].one, &one);
+        if (build_term(rows[i].two, &two) != len || memcmp(one, two, len) != 0)
+            fail_msg("row %zu: the two differ", i);
+        free(one);
+        free(two);
+    }
+}
+
+static void a_combination_too_deep_or_too_long_is_refused(void **state)
+{
+    (void)state;
+    struct mr_term chain[64], end;
+    const struct mr_term *links[64];
+    links[0] = leaf(&end, P("a", EQ, INT(1)));
+    for (uint32_t i = 0; i + 1 < 64; i++) {
+        chain[i] = (struct mr_term){
+            .kind = i % 2 ? MR_TERM_AND : MR_TERM_OR, .count = 1, .children = &links[i]};
+        links[i + 1] = &chain[i];
+    }
+    void *bytes;
+    uint32_t len;
+    struct mr_err err;
+    assert_int_equal(
+        mr_program_build_term(MR_STR("d"), MR_STR("c"), &chain[20], &bytes, &len, &err), MR_OK);
+    free(bytes);
+    assert_int_equal(
+        mr_program_build_term(MR_STR("d"), MR_STR("c"), &chain[62], &bytes, &len, &err), MR_USAGE);
+    const struct mr_term *many[MR_PROGRAM_TOKENS_MAX];
+    for (uint32_t i = 0; i < MR_PROGRAM_TOKENS_MAX; i++)
+        many[i] = &chain[0];
+    struct mr_term wide = {.kind = MR_TERM_AND, .count = MR_PROGRAM_TOKENS_MAX, .children = many};
+    assert_int_equal(mr_program_build_term(MR_STR("d"), MR_STR("c"), &wide, &bytes, &len, &err),
+                     MR_USAGE);
+}
+
 static void sizes_are_limited(void **state)
 {
     (void)state;
@@ -434,15 +511,15 @@ static void sizes_are_limited(void **state)
     assert_int_equal(
         mr_program_build((struct mr_str){text, 1025}, MR_STR("c"), NULL, 0, &bytes, &len, &err),
         MR_USAGE);
-    struct mr_predicate *many = calloc(MR_PROGRAM_CONJUNCTS_MAX + 1, sizeof *many);
+    struct mr_predicate *many = calloc(MR_PROGRAM_LEAVES_MAX + 1, sizeof *many);
     assert_non_null(many);
-    for (uint32_t i = 0; i <= MR_PROGRAM_CONJUNCTS_MAX; i++)
+    for (uint32_t i = 0; i <= MR_PROGRAM_LEAVES_MAX; i++)
         many[i] = P("a", NE, INT(i));
-    assert_int_equal(mr_program_build(MR_STR("d"), MR_STR("c"), many, MR_PROGRAM_CONJUNCTS_MAX + 1,
+    assert_int_equal(mr_program_build(MR_STR("d"), MR_STR("c"), many, MR_PROGRAM_LEAVES_MAX + 1,
                                       &bytes, &len, &err),
                      MR_USAGE);
-    struct mr_program program = build(many, MR_PROGRAM_CONJUNCTS_MAX, &bytes);
-    assert_int_equal(program.conjunct_count, MR_PROGRAM_CONJUNCTS_MAX);
+    struct mr_program program = build(many, MR_PROGRAM_LEAVES_MAX, &bytes);
+    assert_int_equal(program.leaf_count, MR_PROGRAM_LEAVES_MAX);
     free(bytes);
     free(many);
 }
@@ -466,7 +543,7 @@ static void every_flipped_byte_is_refused_or_still_a_program(void **state)
         if (mr_program_load(copy, len, &program) != MR_OK)
             continue;
         accepted++;
-        (void)mr_program_matches(&program, doc.data, doc.len, MR_STR("o-1"));
+        (void)mr_program_matches(&program, doc.data, doc.len, MR_STR("o-1"), NULL);
     }
     assert_true(accepted >= len); /* at least the unchanged ones */
     for (uint32_t cut = 0; cut < len; cut++) {
@@ -504,6 +581,8 @@ int main(void)
         cmocka_unit_test(equal_filters_give_equal_bytes),
         cmocka_unit_test(what_is_built_can_be_read_back),
         cmocka_unit_test(what_makes_no_sense_is_refused_with_its_place),
+        cmocka_unit_test(equal_combinations_give_equal_bytes),
+        cmocka_unit_test(a_combination_too_deep_or_too_long_is_refused),
         cmocka_unit_test(sizes_are_limited),
         cmocka_unit_test(every_flipped_byte_is_refused_or_still_a_program),
         cmocka_unit_test(operator_names_are_parsed_and_shown),

@@ -48,6 +48,7 @@ static size_t value_len(const struct mr_const *value)
     case MR_CONST_LIST:
         return mr_pb_bytes_size(MR_FIELD_VALUE_LIST, list_len(value));
     case MR_CONST_NULL:
+    case MR_CONST_DATE:
         break;
     }
     return 0;
@@ -76,6 +77,7 @@ static uint8_t *put_value(uint8_t *at, const struct mr_const *value)
         }
         return at;
     case MR_CONST_NULL:
+    case MR_CONST_DATE:
         break;
     }
     return at;
