@@ -5,7 +5,7 @@
 #include "cel/chars.h"
 #include "cel/lib.h"
 #include "cel/number.h"
-#include "cel/text.h"
+#include "cel/writer.h"
 #include "cel/timestamp.h"
 #include "cel/utf8.h"
 
@@ -16,8 +16,8 @@ enum {
     DEPTH_MAX = 100,       /* of recursion: two frames take some 400 bytes */
 };
 
-/* Kind NULL: went well. A limit of the text is found by mr_cel_text_end. */
-static struct mr_cel_val put_value(struct mr_cel_text *out, struct mr_cel_val value);
+/* Kind NULL: went well. A limit of the text is found by mr_cel_writer_end. */
+static struct mr_cel_val put_value(struct mr_cel_writer *out, struct mr_cel_val value);
 
 static struct mr_cel_val misplaced(struct mr_cel_ctx *ctx, const char *clause,
                                    struct mr_cel_val value)
@@ -28,18 +28,18 @@ static struct mr_cel_val misplaced(struct mr_cel_ctx *ctx, const char *clause,
 }
 
 /* True: value is none of the finite ones, and is written as a word. */
-static bool put_strange(struct mr_cel_text *out, double value)
+static bool put_strange(struct mr_cel_writer *out, double value)
 {
     if (isfinite(value))
         return false;
-    mr_cel_text_put(out, isnan(value) ? MR_STR("NaN")
+    mr_cel_writer_put(out, isnan(value) ? MR_STR("NaN")
                          : value > 0  ? MR_STR("Infinity")
                                       : MR_STR("-Infinity"));
     return true;
 }
 
 /* The fewest digits that read back the same, never with an exponent. */
-static void put_plain(struct mr_cel_text *out, double value)
+static void put_plain(struct mr_cel_writer *out, double value)
 {
     char text[MR_CEL_DOUBLE_TEXT_MAX], plain[400];
     if (put_strange(out, value))
@@ -67,33 +67,33 @@ static void put_plain(struct mr_cel_text *out, double value)
         if (exponent-- == 0 && i + 1 < e)
             plain[at++] = '.';
     }
-    mr_cel_text_put(out, (struct mr_str){plain, at});
+    mr_cel_writer_put(out, (struct mr_str){plain, at});
 }
 
 /* base 2, 8 or 16. */
-static void put_based(struct mr_cel_text *out, uint64_t value, unsigned base, bool upper)
+static void put_based(struct mr_cel_writer *out, uint64_t value, unsigned base, bool upper)
 {
     char digits[64], *at = digits + sizeof digits;
     do {
         *--at = (upper ? "0123456789ABCDEF" : "0123456789abcdef")[value % base];
         value /= base;
     } while (value > 0);
-    mr_cel_text_put(out, (struct mr_str){at, (size_t)(digits + sizeof digits - at)});
+    mr_cel_writer_put(out, (struct mr_str){at, (size_t)(digits + sizeof digits - at)});
 }
 
-static struct mr_cel_val put_list(struct mr_cel_text *out, struct mr_cel_val list)
+static struct mr_cel_val put_list(struct mr_cel_writer *out, struct mr_cel_val list)
 {
     struct mr_cel_iter it;
     struct mr_cel_val failed = mr_cel_null();
     bool first = true;
-    mr_cel_text_put_char(out, '[');
+    mr_cel_writer_put_char(out, '[');
     for (mr_cel_iter_init(&it, out->ctx, list); failed.kind == MR_CEL_NULL && mr_cel_iter_next(&it);
          first = false) {
         if (!first)
-            mr_cel_text_put(out, MR_STR(", "));
+            mr_cel_writer_put(out, MR_STR(", "));
         failed = put_value(out, it.value);
     }
-    mr_cel_text_put_char(out, ']');
+    mr_cel_writer_put_char(out, ']');
     return failed.kind != MR_CEL_NULL ? failed : it.failed;
 }
 
@@ -110,13 +110,13 @@ static bool less_entry(const void *context, uint32_t a, uint32_t b)
     return order != 0 ? order < 0 : left.len < right.len;
 }
 
-static struct mr_cel_val put_entries(struct mr_cel_text *out, struct mr_cel_val map,
+static struct mr_cel_val put_entries(struct mr_cel_writer *out, struct mr_cel_val map,
                                      struct mr_str *keys, struct mr_str *values, uint32_t count)
 {
     struct mr_cel_iter it;
     uint32_t filled = 0;
     for (mr_cel_iter_init(&it, out->ctx, map); mr_cel_iter_next(&it) && filled < count; filled++) {
-        struct mr_cel_text key = {.ctx = out->ctx}, value = {.ctx = out->ctx};
+        struct mr_cel_writer key = {.ctx = out->ctx}, value = {.ctx = out->ctx};
         struct mr_cel_val failed = put_value(&key, it.key);
         if (failed.kind == MR_CEL_NULL)
             failed = put_value(&value, it.value);
@@ -124,8 +124,8 @@ static struct mr_cel_val put_entries(struct mr_cel_text *out, struct mr_cel_val 
             return failed;
         if (key.failed || value.failed)
             return mr_cel_stopped(out->ctx);
-        keys[filled] = key.data ? mr_cel_text_bytes(&key) : MR_STR("");
-        values[filled] = mr_cel_text_bytes(&value);
+        keys[filled] = key.data ? mr_cel_writer_bytes(&key) : MR_STR("");
+        values[filled] = mr_cel_writer_bytes(&value);
     }
     if (it.failed.kind != MR_CEL_NULL)
         return it.failed;
@@ -133,18 +133,18 @@ static struct mr_cel_val put_entries(struct mr_cel_text *out, struct mr_cel_val 
     uint32_t *order = mr_cel_sort_order(out->ctx, filled, less_entry, &entries);
     if (!order)
         return mr_cel_stopped(out->ctx);
-    mr_cel_text_put_char(out, '{');
+    mr_cel_writer_put_char(out, '{');
     for (uint32_t i = 0; i < filled; i++) {
-        mr_cel_text_put(out, i > 0 ? MR_STR(", ") : MR_STR(""));
-        mr_cel_text_put(out, keys[order[i]]);
-        mr_cel_text_put(out, MR_STR(": "));
-        mr_cel_text_put(out, values[order[i]]);
+        mr_cel_writer_put(out, i > 0 ? MR_STR(", ") : MR_STR(""));
+        mr_cel_writer_put(out, keys[order[i]]);
+        mr_cel_writer_put(out, MR_STR(": "));
+        mr_cel_writer_put(out, values[order[i]]);
     }
-    mr_cel_text_put_char(out, '}');
+    mr_cel_writer_put_char(out, '}');
     return mr_cel_null();
 }
 
-static struct mr_cel_val put_map(struct mr_cel_text *out, struct mr_cel_val map)
+static struct mr_cel_val put_map(struct mr_cel_writer *out, struct mr_cel_val map)
 {
     uint32_t count;
     if (!mr_cel_count(out->ctx, map, &count))
@@ -154,7 +154,7 @@ static struct mr_cel_val put_map(struct mr_cel_text *out, struct mr_cel_val map)
     return texts ? put_entries(out, map, texts, texts + count, count) : mr_cel_stopped(out->ctx);
 }
 
-static struct mr_cel_val put_nested(struct mr_cel_text *out, struct mr_cel_val value)
+static struct mr_cel_val put_nested(struct mr_cel_writer *out, struct mr_cel_val value)
 {
     struct mr_cel_ctx *ctx = out->ctx;
     if (ctx->depth == DEPTH_MAX)
@@ -167,17 +167,17 @@ static struct mr_cel_val put_nested(struct mr_cel_text *out, struct mr_cel_val v
 }
 
 /* %s */
-static struct mr_cel_val put_value(struct mr_cel_text *out, struct mr_cel_val value)
+static struct mr_cel_val put_value(struct mr_cel_writer *out, struct mr_cel_val value)
 {
     switch (value.kind) {
     case MR_CEL_NULL:
-        mr_cel_text_put(out, MR_STR("null"));
+        mr_cel_writer_put(out, MR_STR("null"));
         return mr_cel_null();
     case MR_CEL_DOUBLE:
         put_plain(out, value.number);
         return mr_cel_null();
     case MR_CEL_TYPE:
-        mr_cel_text_put(out, mr_cel_str(value));
+        mr_cel_writer_put(out, mr_cel_str(value));
         return mr_cel_null();
     case MR_CEL_LIST:
     case MR_CEL_MAP:
@@ -192,7 +192,7 @@ static struct mr_cel_val put_value(struct mr_cel_text *out, struct mr_cel_val va
         struct mr_cel_val text = mr_cel_fn_string(out->ctx, &value, 1);
         if (text.kind != MR_CEL_STRING)
             return text;
-        mr_cel_text_put(out, mr_cel_str(text));
+        mr_cel_writer_put(out, mr_cel_str(text));
         return mr_cel_null();
     }
     default:
@@ -201,13 +201,13 @@ static struct mr_cel_val put_value(struct mr_cel_text *out, struct mr_cel_val va
 }
 
 /* %d */
-static struct mr_cel_val put_decimal(struct mr_cel_text *out, struct mr_cel_val value)
+static struct mr_cel_val put_decimal(struct mr_cel_writer *out, struct mr_cel_val value)
 {
     return mr_cel_is_number(value) ? put_value(out, value) : misplaced(out->ctx, "%d", value);
 }
 
 /* %f %e */
-static struct mr_cel_val put_digits(struct mr_cel_text *out, struct mr_cel_val value, char clause,
+static struct mr_cel_val put_digits(struct mr_cel_writer *out, struct mr_cel_val value, char clause,
                                     int precision)
 {
     char text[DOUBLE_TEXT_MAX];
@@ -221,17 +221,17 @@ static struct mr_cel_val put_digits(struct mr_cel_text *out, struct mr_cel_val v
     size_t len = clause == 'f' ? mr_cel_chars_fixed(text, sizeof text, number, precision)
                                : mr_cel_chars_scientific(text, sizeof text, number, precision);
     MR_ASSERT(len > 0);
-    mr_cel_text_put(out, (struct mr_str){text, len});
+    mr_cel_writer_put(out, (struct mr_str){text, len});
     return mr_cel_null();
 }
 
 /* %b %o %x %X of numbers */
-static struct mr_cel_val put_bits(struct mr_cel_text *out, struct mr_cel_val value, char clause)
+static struct mr_cel_val put_bits(struct mr_cel_writer *out, struct mr_cel_val value, char clause)
 {
     unsigned base = clause == 'b' ? 2 : clause == 'o' ? 8 : 16;
     uint64_t bits = value.bits;
     if (value.kind == MR_CEL_INT && value.integer < 0) {
-        mr_cel_text_put_char(out, '-');
+        mr_cel_writer_put_char(out, '-');
         bits = 0 - bits;
     } else if (value.kind == MR_CEL_BOOL && clause == 'b') {
         bits = value.boolean;
@@ -248,10 +248,10 @@ static struct mr_cel_val put_bits(struct mr_cel_text *out, struct mr_cel_val val
 }
 
 /* %x %X of strings and bytes */
-static struct mr_cel_val put_hex(struct mr_cel_text *out, struct mr_str bytes, bool upper)
+static struct mr_cel_val put_hex(struct mr_cel_writer *out, struct mr_str bytes, bool upper)
 {
     const char *digits = upper ? "0123456789ABCDEF" : "0123456789abcdef";
-    char *at = mr_cel_text_room(out, bytes.len * 2);
+    char *at = mr_cel_writer_room(out, bytes.len * 2 + 1);
     if (!at || !mr_cel_charge(out->ctx, bytes.len / 8))
         return mr_cel_stopped(out->ctx);
     for (size_t i = 0; i < bytes.len; i++) {
@@ -262,7 +262,7 @@ static struct mr_cel_val put_hex(struct mr_cel_text *out, struct mr_str bytes, b
     return mr_cel_null();
 }
 
-static struct mr_cel_val put_clause(struct mr_cel_text *out, char clause, int precision,
+static struct mr_cel_val put_clause(struct mr_cel_writer *out, char clause, int precision,
                                     struct mr_cel_val value)
 {
     switch (clause) {
@@ -313,16 +313,16 @@ struct mr_cel_val mr_cel_fn_format(struct mr_cel_ctx *ctx, const struct mr_cel_v
     if (!mr_cel_list_items(ctx, args[1], &items, &item_count, &failed))
         return failed;
     struct mr_str text = mr_cel_str(args[0]);
-    struct mr_cel_text out = {.ctx = ctx};
+    struct mr_cel_writer out = {.ctx = ctx};
     for (size_t at = 0; at < text.len && !out.failed;) {
         const char *sign = memchr(text.data + at, '%', text.len - at);
         size_t end = sign ? (size_t)(sign - text.data) : text.len;
-        mr_cel_text_put(&out, (struct mr_str){text.data + at, end - at});
+        mr_cel_writer_put(&out, (struct mr_str){text.data + at, end - at});
         at = end + 1;
         if (!sign)
             break;
         if (at < text.len && text.data[at] == '%') {
-            mr_cel_text_put_char(&out, '%');
+            mr_cel_writer_put_char(&out, '%');
             at++;
             continue;
         }
@@ -336,5 +336,5 @@ struct mr_cel_val mr_cel_fn_format(struct mr_cel_ctx *ctx, const struct mr_cel_v
         if (failed.kind != MR_CEL_NULL)
             return failed;
     }
-    return mr_cel_text_end(&out);
+    return mr_cel_writer_end(&out);
 }

@@ -3,38 +3,38 @@
 
 #include "cel/lib.h"
 
+/* best, or value when it lies beyond; kind ERROR: the two are not to be compared. */
+static struct mr_cel_val better(struct mr_cel_val best, struct mr_cel_val value, int beyond)
+{
+    int order;
+    if (!mr_cel_is_number(best) || !mr_cel_is_number(value))
+        return mr_cel_no_overload();
+    if (!mr_cel_compare(value, best, &order))
+        return mr_cel_error(MR_CEL_E_INVALID_ARGUMENT, MR_STR("NaN has no order"));
+    return order == beyond ? value : best;
+}
+
+static struct mr_cel_val extreme_of_list(struct mr_cel_ctx *ctx, struct mr_cel_val list, int beyond)
+{
+    struct mr_cel_iter it;
+    struct mr_cel_val best = mr_cel_error(MR_CEL_E_INVALID_ARGUMENT, MR_STR("an empty list"));
+    bool first = true;
+    for (mr_cel_iter_init(&it, ctx, list);
+         (first || best.kind != MR_CEL_ERROR) && mr_cel_iter_next(&it); first = false)
+        best = first ? it.value : better(best, it.value, beyond);
+    return it.failed.kind != MR_CEL_NULL ? it.failed : best;
+}
+
 /* Of one number, a list of them, or several: the first that no other one is beyond. */
 static struct mr_cel_val extreme(struct mr_cel_ctx *ctx, const struct mr_cel_val *args,
                                  uint32_t count, int beyond)
 {
-    struct mr_cel_iter it;
-    struct mr_cel_val best;
-    if (count == 1 && args[0].kind == MR_CEL_LIST) {
-        mr_cel_iter_init(&it, ctx, args[0]);
-        if (!mr_cel_iter_next(&it))
-            return it.failed.kind != MR_CEL_NULL
-                       ? it.failed
-                       : mr_cel_error(MR_CEL_E_INVALID_ARGUMENT, MR_STR("an empty list"));
-        best = it.value;
-        for (int order; mr_cel_is_number(best) && mr_cel_iter_next(&it);) {
-            if (!mr_cel_is_number(it.value))
-                return mr_cel_no_overload();
-            if (mr_cel_compare(it.value, best, &order) && order == beyond)
-                best = it.value;
-        }
-        if (it.failed.kind != MR_CEL_NULL)
-            return it.failed;
-    } else {
-        best = count > 0 ? args[0] : mr_cel_null();
-        for (uint32_t i = 1; i < count; i++) {
-            int order;
-            if (!mr_cel_is_number(args[i]))
-                return mr_cel_no_overload();
-            if (mr_cel_is_number(best) && mr_cel_compare(args[i], best, &order) && order == beyond)
-                best = args[i];
-        }
-    }
-    return mr_cel_is_number(best) ? best : mr_cel_no_overload();
+    struct mr_cel_val best = count > 0 ? args[0] : mr_cel_null();
+    if (count == 1 && best.kind == MR_CEL_LIST)
+        best = extreme_of_list(ctx, best, beyond);
+    for (uint32_t i = 1; i < count && best.kind != MR_CEL_ERROR; i++)
+        best = better(best, args[i], beyond);
+    return mr_cel_is_number(best) || best.kind == MR_CEL_ERROR ? best : mr_cel_no_overload();
 }
 
 struct mr_cel_val mr_cel_fn_math_greatest(struct mr_cel_ctx *ctx, const struct mr_cel_val *args,

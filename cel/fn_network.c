@@ -1,5 +1,6 @@
 /* The extension library "network": addresses of the Internet Protocol and ranges of them. Text as
- * RFC 5952 writes it; no zones, and no IPv4 addresses mapped into IPv6. */
+ * RFC 5952 writes it; no zones. An IPv4 address that is mapped into IPv6 is that IPv4 address when
+ * its text is all hexadecimal, "::ffff:c0a8:1", and refused when it is half of each. */
 #include <arpa/inet.h>
 
 #include "cel/lib.h"
@@ -17,8 +18,14 @@ static bool parse_address(struct mr_str text, uint8_t out[16], uint32_t *len)
     *len = 4;
     if (inet_pton(AF_INET, copy, out) == 1)
         return true;
+    if (inet_pton(AF_INET6, copy, out) != 1)
+        return false;
     *len = 16;
-    return inet_pton(AF_INET6, copy, out) == 1 && memcmp(out, mapped, sizeof mapped) != 0;
+    if (memcmp(out, mapped, sizeof mapped) != 0)
+        return true;
+    memmove(out, out + sizeof mapped, 4);
+    *len = 4;
+    return !strchr(copy, '.');
 }
 
 /* An address, a slash, and the length of a prefix without zeros in front. */
@@ -27,6 +34,8 @@ static bool parse_range(struct mr_str text, uint8_t out[16], uint32_t *len, uint
     const char *slash = text.len > 0 ? memrchr(text.data, '/', text.len) : NULL;
     uint64_t bits;
     if (!slash || !parse_address((struct mr_str){text.data, (size_t)(slash - text.data)}, out, len))
+        return false;
+    if (*len == 4 && memchr(text.data, ':', text.len)) /* of which address would the prefix be? */
         return false;
     struct mr_str digits = {slash + 1, text.len - (size_t)(slash + 1 - text.data)};
     if (!mr_cel_uint_parse(digits, &bits) || bits > *len * 8 ||

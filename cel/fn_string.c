@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "cel/lib.h"
-#include "cel/text.h"
+#include "cel/writer.h"
 #include "cel/utf8.h"
 
 static struct mr_cel_val out_of_range(struct mr_cel_ctx *ctx, int64_t index)
@@ -130,7 +130,7 @@ struct mr_cel_val mr_cel_fn_replace(struct mr_cel_ctx *ctx, const struct mr_cel_
         return mr_cel_no_overload();
     struct mr_str text = mr_cel_str(args[0]), old = mr_cel_str(args[1]);
     uint64_t left = count == 4 ? args[3].bits : UINT64_MAX; /* negative: more than there can be */
-    struct mr_cel_text out = {.ctx = ctx};
+    struct mr_cel_writer out = {.ctx = ctx};
     size_t done = 0; /* bytes of text that are in out */
     if (!mr_cel_charge(ctx, (uint64_t)text.len + 1))
         return mr_cel_stopped(ctx);
@@ -144,14 +144,14 @@ struct mr_cel_val mr_cel_fn_replace(struct mr_cel_ctx *ctx, const struct mr_cel_
             break;
         if (at > text.len)
             break;
-        mr_cel_text_put(&out, slice(text, done, at));
-        mr_cel_text_put(&out, mr_cel_str(args[2]));
+        mr_cel_writer_put(&out, slice(text, done, at));
+        mr_cel_writer_put(&out, mr_cel_str(args[2]));
         done = at + old.len;
     }
     if (out.len == 0 && done == 0)
         return out.failed ? mr_cel_stopped(ctx) : args[0];
-    mr_cel_text_put(&out, slice(text, done, text.len));
-    return mr_cel_text_end(&out);
+    mr_cel_writer_put(&out, slice(text, done, text.len));
+    return mr_cel_writer_end(&out);
 }
 
 /* The part of text from *at on: to the next separator, or one code point when it is empty. Moves
@@ -200,17 +200,17 @@ struct mr_cel_val mr_cel_fn_join(struct mr_cel_ctx *ctx, const struct mr_cel_val
 {
     if (!mr_cel_args_are(args, count, "l") && !mr_cel_args_are(args, count, "ls"))
         return mr_cel_no_overload();
-    struct mr_cel_text out = {.ctx = ctx};
+    struct mr_cel_writer out = {.ctx = ctx};
     struct mr_cel_iter it;
     bool first = true;
     for (mr_cel_iter_init(&it, ctx, args[0]); mr_cel_iter_next(&it); first = false) {
         if (it.value.kind != MR_CEL_STRING)
             return mr_cel_errorf(ctx, MR_CEL_E_INVALID_ARGUMENT, "join of what is no string");
         if (!first && count == 2)
-            mr_cel_text_put(&out, mr_cel_str(args[1]));
-        mr_cel_text_put(&out, mr_cel_str(it.value));
+            mr_cel_writer_put(&out, mr_cel_str(args[1]));
+        mr_cel_writer_put(&out, mr_cel_str(it.value));
     }
-    return it.failed.kind != MR_CEL_NULL ? it.failed : mr_cel_text_end(&out);
+    return it.failed.kind != MR_CEL_NULL ? it.failed : mr_cel_writer_end(&out);
 }
 
 /* args: text, start[, end]. */
@@ -262,19 +262,19 @@ struct mr_cel_val mr_cel_fn_strings_quote(struct mr_cel_ctx *ctx, const struct m
     if (!mr_cel_args_are(args, count, "s"))
         return mr_cel_no_overload();
     struct mr_str text = mr_cel_str(args[0]);
-    struct mr_cel_text out = {.ctx = ctx};
-    mr_cel_text_put_char(&out, '"');
+    struct mr_cel_writer out = {.ctx = ctx};
+    mr_cel_writer_put_char(&out, '"');
     for (size_t at = 0; at < text.len && !out.failed;) {
         uint32_t point = mr_cel_utf8_next(text, &at);
         if (point < sizeof escapes && escapes[point] != 0) {
-            mr_cel_text_put_char(&out, '\\');
-            mr_cel_text_put_char(&out, escapes[point]);
+            mr_cel_writer_put_char(&out, '\\');
+            mr_cel_writer_put_char(&out, escapes[point]);
         } else {
-            mr_cel_text_put_point(&out, point);
+            mr_cel_writer_put_point(&out, point);
         }
     }
-    mr_cel_text_put_char(&out, '"');
-    return mr_cel_text_end(&out);
+    mr_cel_writer_put_char(&out, '"');
+    return mr_cel_writer_end(&out);
 }
 
 static struct mr_cel_val reverse_string(struct mr_cel_ctx *ctx, struct mr_str text)

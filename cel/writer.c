@@ -1,8 +1,8 @@
-#include "cel/text.h"
+#include "cel/writer.h"
 
 #include "cel/utf8.h"
 
-char *mr_cel_text_room(struct mr_cel_text *text, size_t len)
+char *mr_cel_writer_room(struct mr_cel_writer *text, size_t len)
 {
     if (text->failed || len > UINT32_MAX)
         return NULL;
@@ -22,10 +22,10 @@ char *mr_cel_text_room(struct mr_cel_text *text, size_t len)
     return text->data + text->len;
 }
 
-void mr_cel_text_put(struct mr_cel_text *text, struct mr_str bytes)
+void mr_cel_writer_put(struct mr_cel_writer *text, struct mr_str bytes)
 {
-    char *at = mr_cel_text_room(text, bytes.len);
-    if (!at || bytes.len == 0)
+    char *at = bytes.len > 0 ? mr_cel_writer_room(text, bytes.len) : NULL;
+    if (!at)
         return;
     if (!mr_cel_charge(text->ctx, bytes.len / 16 + 1)) {
         text->failed = true;
@@ -35,15 +35,15 @@ void mr_cel_text_put(struct mr_cel_text *text, struct mr_str bytes)
     text->len += bytes.len;
 }
 
-void mr_cel_text_put_point(struct mr_cel_text *text, uint32_t code_point)
+void mr_cel_writer_put_point(struct mr_cel_writer *text, uint32_t code_point)
 {
     char bytes[4];
-    mr_cel_text_put(text, (struct mr_str){bytes, mr_cel_utf8_put(bytes, code_point)});
+    mr_cel_writer_put(text, (struct mr_str){bytes, mr_cel_utf8_put(bytes, code_point)});
 }
 
-struct mr_cel_val mr_cel_text_end(const struct mr_cel_text *text)
+struct mr_cel_val mr_cel_writer_end(const struct mr_cel_writer *text)
 {
     if (text->failed)
         return mr_cel_stopped(text->ctx);
-    return mr_cel_string(text->data ? mr_cel_text_bytes(text) : MR_STR(""));
+    return mr_cel_string(text->data ? mr_cel_writer_bytes(text) : MR_STR(""));
 }

@@ -1,0 +1,43 @@
+"""Random expressions over random documents, against cel-go. MILLRACE_TEST_CEL_PAIRS is how many (1,000,000 at full
+size, some minutes); tests/cel/differential/regressions.ndjson holds what was found."""
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from instance import bin_dir
+
+CEL = pathlib.Path(__file__).resolve().parents[1] / "cel"
+sys.path.insert(0, str(CEL))
+import suite  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def differential():
+    if not shutil.which("go"):
+        pytest.skip("go is not installed")
+    program = suite.cache() / "cel-differential"
+    built = subprocess.run(["go", "build", "-o", program, "."], cwd=CEL / "differential", capture_output=True, text=True,
+                           timeout=500, check=False)
+    if built.returncode != 0 and ("dial tcp" in built.stderr or "proxy" in built.stderr.lower()):
+        pytest.skip(f"cel-go cannot be had: {built.stderr[-300:]}")
+    assert built.returncode == 0, built.stderr
+    return program
+
+
+def compare(program, *arguments):
+    done = subprocess.run([program, "-command", pathlib.Path(bin_dir()) / "millrace-cel", *arguments],
+                          capture_output=True, text=True, timeout=3000, check=False)
+    print(done.stdout[-4000:])
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-1000:]
+
+
+def test_random_expressions_mean_what_they_mean_to_cel_go(differential):
+    compare(differential, "-count", os.environ.get("MILLRACE_TEST_CEL_PAIRS", "100000"))
+
+
+def test_what_was_found_once_stays_found(differential):
+    compare(differential, "-cases", CEL / "differential/regressions.ndjson")
