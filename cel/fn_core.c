@@ -1,6 +1,7 @@
 /* cel/fn_core.c: the functions of the language's standard library that are no operators;
  * conversions above all. */
 #include "cel/function.h"
+#include "cel/lib.h"
 #include "cel/number.h"
 #include "cel/ops.h"
 #include "cel/regex.h"
@@ -43,14 +44,14 @@ struct mr_cel_val mr_cel_fn_bool(struct mr_cel_ctx *ctx, const struct mr_cel_val
                                  uint32_t count)
 {
     (void)count;
-    static const char *const names[2][5] = {{"0", "f", "false", "FALSE", "False"},
-                                            {"1", "t", "true", "TRUE", "True"}};
+    static const char *const names[2][6] = {{"0", "f", "F", "false", "FALSE", "False"},
+                                            {"1", "t", "T", "true", "TRUE", "True"}};
     if (args[0].kind == MR_CEL_BOOL)
         return args[0];
     if (args[0].kind != MR_CEL_STRING)
         return mr_cel_no_overload();
     for (int value = 0; value < 2; value++)
-        for (int i = 0; i < 5; i++)
+        for (int i = 0; i < 6; i++)
             if (mr_str_equal(mr_cel_str(args[0]), mr_str_from(names[value][i])))
                 return mr_cel_bool(value != 0);
     return cannot_convert(ctx, args[0], "bool");
@@ -159,6 +160,9 @@ struct mr_cel_val mr_cel_fn_string(struct mr_cel_ctx *ctx, const struct mr_cel_v
                          mr_cel_time_format(text, (struct mr_cel_time){a.integer, (int32_t)a.len}));
     case MR_CEL_DURATION:
         return copy_text(ctx, text, mr_cel_duration_format(text, a.integer));
+    case MR_CEL_IP:
+    case MR_CEL_CIDR:
+        return copy_text(ctx, text, mr_cel_address_format(text, a));
     case MR_CEL_BYTES:
         if (!mr_cel_charge(ctx, 1 + a.len / 16))
             return mr_cel_stopped(ctx);

@@ -5,9 +5,9 @@
 #include "cel/chars.h"
 #include "cel/lib.h"
 #include "cel/number.h"
-#include "cel/writer.h"
 #include "cel/timestamp.h"
 #include "cel/utf8.h"
+#include "cel/writer.h"
 
 enum {
     PRECISION_DEFAULT = 6,
@@ -33,8 +33,8 @@ static bool put_strange(struct mr_cel_writer *out, double value)
     if (isfinite(value))
         return false;
     mr_cel_writer_put(out, isnan(value) ? MR_STR("NaN")
-                         : value > 0  ? MR_STR("Infinity")
-                                      : MR_STR("-Infinity"));
+                           : value > 0  ? MR_STR("Infinity")
+                                        : MR_STR("-Infinity"));
     return true;
 }
 

@@ -2,8 +2,8 @@
 #include <string.h>
 
 #include "cel/lib.h"
-#include "cel/writer.h"
 #include "cel/utf8.h"
+#include "cel/writer.h"
 
 static struct mr_cel_val out_of_range(struct mr_cel_ctx *ctx, int64_t index)
 {

@@ -1,11 +1,7 @@
-/* cel/lib.h: what the functions of the library have in common; they are declared by impl.def. */
+/* cel/lib.h: what the functions of the library have in common. */
 #ifndef MR_CEL_LIB_H
 #define MR_CEL_LIB_H
 #include "cel/fn.h"
-
-#define MR_CEL_IMPL(id, fn) mr_cel_fn fn;
-#include "cel/impl.def"
-#undef MR_CEL_IMPL
 
 /* Whether args are of these kinds: a letter each: s string, y bytes, i int, u uint, d double, b
  * bool, l list, m map, t timestamp, p duration, o optional, I ip, C cidr; count letters. */

@@ -11,7 +11,8 @@ struct mr_cel_writer {
     size_t len, capacity;
     bool failed;
 };
-/* Room for len more bytes, from 1 on, to be written by the caller, who then adds to text->len; NULL: none. */
+/* Room for len more bytes, from 1 on, to be written by the caller, who then adds to text->len;
+ * NULL: none. */
 char *mr_cel_writer_room(struct mr_cel_writer *text, size_t len);
 void mr_cel_writer_put(struct mr_cel_writer *text, struct mr_str bytes);
 static inline void mr_cel_writer_put_char(struct mr_cel_writer *text, char c)

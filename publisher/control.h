@@ -71,8 +71,8 @@ struct mr_control {
     bool created;                   /* REPLACE: it had not been there */
     int64_t created_us, expires_us; /* of the first item, or of the subscription renewed */
     uint64_t log_id, marker; /* REGISTER: nothing behind this sequence is missed; 0: not known */
-    uint32_t removed;               /* REMOVE_GATEWAY */
-    struct mr_json body;            /* GET, LIST, EXPLAIN; freed by mr_control_fini */
+    uint32_t removed;        /* REMOVE_GATEWAY */
+    struct mr_json body;     /* GET, LIST, EXPLAIN; freed by mr_control_fini */
 
     void (*done)(struct mr_control *control); /* pump's thread; may free it */
     /* The pump's. */

@@ -7,7 +7,8 @@
 
 /* Of one turn: deliveries go in between. */
 enum { TURN_CONTROLS = 256, TURN_EXPIRED = 1024 };
-/* How often the gateways that are spoken for are written down: what a crash may take off a lease. */
+/* How often the gateways that are spoken for are written down: what a crash may take off a lease.
+ */
 #define SEEN_NS (5 * MR_NS_PER_S)
 
 void mr_durable_init(struct mr_durable *durable, struct mr_doorbell_shm *bell)
@@ -19,8 +20,7 @@ void mr_durable_init(struct mr_durable *durable, struct mr_doorbell_shm *bell)
 
 bool mr_durable_change(struct mr_pump *pump, const struct mr_store_change *what)
 {
-    struct mr_store_change *change =
-        mr_store_change_create(what->table, what->key, what->value);
+    struct mr_store_change *change = mr_store_change_create(what->table, what->key, what->value);
     if (!change)
         return false;
     change->subscription = what->subscription;

@@ -26,9 +26,9 @@ static enum mr_rc load_gateway(void *context, struct mr_str key, struct mr_str v
         return rc;
     /* On this boot's clock, which may be younger than what it is to show: then its beginning. */
     uint64_t day_ns = 86400 * MR_NS_PER_S;
-    uint64_t later_ns = mr_spec_deadline(loading->pump->durable.boot_id, seen.boot_id,
-                                         seen.seen_ns + day_ns,
-                                         seen.seen_us + (int64_t)(day_ns / MR_NS_PER_US), day_ns);
+    uint64_t later_ns =
+        mr_spec_deadline(loading->pump->durable.boot_id, seen.boot_id, seen.seen_ns + day_ns,
+                         seen.seen_us + (int64_t)(day_ns / MR_NS_PER_US), day_ns);
     gateway->seen_ns = later_ns > day_ns ? later_ns - day_ns : later_ns > 0;
     return MR_OK;
 }
@@ -39,8 +39,8 @@ static enum mr_rc add(struct loading *loading, const struct mr_spec *spec,
     struct mr_pump *pump = loading->pump;
     struct mr_gateway *gateway = mr_gateway_named(&pump->table, spec->gateway);
     struct mr_subscription *s;
-    enum mr_rc rc = gateway ? MR_OK
-                            : mr_gateway_add_named(&pump->table, spec->gateway, &gateway, err);
+    enum mr_rc rc =
+        gateway ? MR_OK : mr_gateway_add_named(&pump->table, spec->gateway, &gateway, err);
     if (rc != MR_OK)
         return rc;
     rc = mr_subscription_add(&pump->table, gateway, request->subscription_id, &s);
@@ -65,8 +65,8 @@ static uint64_t deadline_of(const struct loading *loading, const struct mr_spec 
     const struct mr_spec_head *head = &spec->head;
     const struct mr_pump *pump = loading->pump;
     uint64_t ttl_ns = head->ttl_s * MR_NS_PER_S;
-    uint64_t deadline_ns = mr_spec_deadline(pump->durable.boot_id, head->boot_id,
-                                            head->deadline_ns, head->expires_us, ttl_ns);
+    uint64_t deadline_ns = mr_spec_deadline(pump->durable.boot_id, head->boot_id, head->deadline_ns,
+                                            head->expires_us, ttl_ns);
     const struct mr_gateway *gateway = mr_gateway_named(&pump->table, spec->gateway);
     if (gateway && gateway->seen_ns != 0 && gateway->seen_ns + ttl_ns > loading->now_ns &&
         gateway->seen_ns + ttl_ns > deadline_ns)
@@ -141,9 +141,8 @@ static enum mr_rc load(struct mr_pump *pump, struct mr_store *store, struct mr_e
     if (rc != MR_OK)
         return rc;
     drop_empty(pump);
-    mr_log_info("store", "loaded",
-                "store=%s subscriptions=%u expired=%u damaged=%u seconds=%.3f", store->ops->name,
-                loading.loaded, loading.expired, loading.damaged,
+    mr_log_info("store", "loaded", "store=%s subscriptions=%u expired=%u damaged=%u seconds=%.3f",
+                store->ops->name, loading.loaded, loading.expired, loading.damaged,
                 (double)(mr_clock_ns() - loading.now_ns) / 1e9);
     return MR_OK;
 }
@@ -168,4 +167,3 @@ enum mr_rc mr_durable_open(struct mr_pump *pump, struct mr_err *err)
     }
     return rc == MR_OK ? mr_keeper_create(&durable->keeper, store, &pump->cell->bell, err) : rc;
 }
-

@@ -128,8 +128,8 @@ static enum mr_rc enter(struct mr_pump *pump, const struct mr_spec *spec,
     struct mr_gateway *gateway = mr_gateway_named(&pump->table, spec->gateway);
     struct mr_request request = *what;
     request.after = (struct mr_str){NULL, 0}; /* it goes on when its gateway comes */
-    enum mr_rc rc = gateway ? MR_OK
-                            : mr_gateway_add_named(&pump->table, spec->gateway, &gateway, err);
+    enum mr_rc rc =
+        gateway ? MR_OK : mr_gateway_add_named(&pump->table, spec->gateway, &gateway, err);
     if (rc != MR_OK)
         return rc;
     rc = mr_subscription_add(&pump->table, gateway, id, out);
@@ -368,9 +368,8 @@ static void replace(struct mr_pump *pump, struct mr_control *control, uint64_t n
     control->expires_us = spec.head.expires_us;
     uint32_t len;
     void *record = mr_spec_make(&spec, &len);
-    struct mr_store_change change = {.table = MR_STORE_SUBSCRIPTIONS,
-                                     .key = old->client_id,
-                                     .value = {record, len}};
+    struct mr_store_change change = {
+        .table = MR_STORE_SUBSCRIPTIONS, .key = old->client_id, .value = {record, len}};
     if (record)
         change_for(pump, control, &change);
     else
@@ -400,8 +399,8 @@ static enum mr_rc enter_successor(struct mr_pump *pump, struct mr_control *contr
     memcpy(id + old->client_id.len, NEW_MARK, 1);
     fill_spec(pump, control, item, now_ns, &spec);
     spec.head.created_us = control->created_us;
-    enum mr_rc rc = enter(pump, &spec, &item->subscribe,
-                          (struct mr_str){id, old->client_id.len + 1}, &s, err);
+    enum mr_rc rc =
+        enter(pump, &spec, &item->subscribe, (struct mr_str){id, old->client_id.len + 1}, &s, err);
     if (rc != MR_OK)
         return rc;
     s->lease->durable = true;

@@ -317,10 +317,10 @@ static void explain_one(struct mr_pump *pump, struct mr_control *control,
     struct mr_engine *engine = NULL;
     struct mr_err err;
     const uint64_t *ids;
-    bool matches = mr_engine_create(&engine, &err) == MR_OK &&
-                   mr_engine_add(engine, 1, head + 1, s->record_len - (uint32_t)sizeof *head) ==
-                       MR_OK &&
-                   mr_engine_match(engine, &control->event.event, &ids) == 1;
+    bool matches =
+        mr_engine_create(&engine, &err) == MR_OK &&
+        mr_engine_add(engine, 1, head + 1, s->record_len - (uint32_t)sizeof *head) == MR_OK &&
+        mr_engine_match(engine, &control->event.event, &ids) == 1;
     mr_engine_destroy(&engine);
     begin_page(control);
     put_explained(pump, control, s, matches);

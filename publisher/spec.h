@@ -45,8 +45,8 @@ void mr_boot_id(char out[MR_BOOT_ID_BYTES]);
 void *mr_spec_make(const struct mr_spec *spec, uint32_t *len);
 /* Parts point into bytes. MR_CORRUPT: it is none, or of a version that is not known. */
 MR_MUST_USE enum mr_rc mr_spec_read(struct mr_str bytes, struct mr_spec *out, struct mr_err *err);
-/* A deadline as a record has it (deadline_ns of boot; expires_us), on the clock of this boot, at most
- * ahead_ns from now. 0: it has passed. */
+/* A deadline as a record has it (deadline_ns of boot; expires_us), on the clock of this boot, at
+ * most ahead_ns from now. 0: it has passed. */
 uint64_t mr_spec_deadline(const char this_boot[MR_BOOT_ID_BYTES], const char boot[MR_BOOT_ID_BYTES],
                           uint64_t deadline_ns, int64_t expires_us, uint64_t ahead_ns);
 

@@ -34,7 +34,8 @@ struct mr_piece *mr_cache_get(struct mr_cache *cache, uint64_t sequence)
 {
     struct mr_piece *piece;
     pthread_mutex_lock(&cache->lock);
-    SLIST_FOREACH (piece, &cache->buckets[bucket_of(sequence)], bucket) {
+    SLIST_FOREACH(piece, &cache->buckets[bucket_of(sequence)], bucket)
+    {
         if (piece->first > sequence || piece->through < sequence)
             continue;
         TAILQ_REMOVE(&cache->used, piece, used);

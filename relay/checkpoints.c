@@ -124,9 +124,9 @@ static void commit(struct mr_checkpoints *c, struct queue *group)
     struct mr_checkpoint_write *write;
     MDB_txn *txn = NULL;
     int rc = mdb_txn_begin(c->env, NULL, 0, &txn);
-    STAILQ_FOREACH (write, group, link)
-        if (rc == 0)
-            rc = put(c, txn, write);
+    STAILQ_FOREACH(write, group, link)
+    if (rc == 0)
+        rc = put(c, txn, write);
     if (rc == 0 && MR_FAULT("relay.checkpoint"))
         rc = EIO;
     if (rc == 0)

@@ -1,6 +1,6 @@
 /* relay/checkpoints.h: where consumers stand, by id and on disk (LMDB): DATA_DIR/consumers. Writes
- * are gathered: a thread makes what has come meanwhile durable in one transaction. Reading waits for
- * nobody. */
+ * are gathered: a thread makes what has come meanwhile durable in one transaction. Reading waits
+ * for nobody. */
 #ifndef MR_RELAY_CHECKPOINTS_H
 #define MR_RELAY_CHECKPOINTS_H
 #include <stdbool.h>

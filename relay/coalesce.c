@@ -74,10 +74,10 @@ void mr_coalesce_add(struct mr_coalesce *c, const struct mr_event *event)
         return;
     }
     /* A row of a snapshot may have been there before. */
-    c->items[c->count++] = (struct mr_coalesced){
-        .event = *event,
-        .first = event->head.sequence,
-        .fresh = event->head.op == MR_OP_INSERT && !(event->head.flags & MR_EVENT_SNAPSHOT)};
+    c->items[c->count++] = (struct mr_coalesced){.event = *event,
+                                                 .first = event->head.sequence,
+                                                 .fresh = event->head.op == MR_OP_INSERT &&
+                                                          !(event->head.flags & MR_EVENT_SNAPSHOT)};
     if (slot)
         *slot = (uint16_t)c->count;
     else

@@ -1,6 +1,6 @@
-/* relay/coalesce.h: merge the changes of one document within a run of events, for consumers that are
- * behind and want the state rather than its history. What is promised, and why nothing is lost when
- * the consumer stops in the middle: docs/consumers.md, "Coalescing". */
+/* relay/coalesce.h: merge the changes of one document within a run of events, for consumers that
+ * are behind and want the state rather than its history. What is promised, and why nothing is lost
+ * when the consumer stops in the middle: docs/consumers.md, "Coalescing". */
 #ifndef MR_RELAY_COALESCE_H
 #define MR_RELAY_COALESCE_H
 #include <stdbool.h>

@@ -81,8 +81,9 @@ static void end_out_of_range(struct mr_consumer *c, uint64_t floor, const char *
     c->stage = MR_CONSUMER_ENDED;
     if (c->status_begun || c->is_gone)
         return;
-    snprintf(text, sizeof text, "%.200s; the log begins with sequence %" PRIu64 ", behind marker %s",
-             why, floor, marker);
+    snprintf(text, sizeof text,
+             "%.200s; the log begins with sequence %" PRIu64 ", behind marker %s", why, floor,
+             marker);
     grpc_metadata floor_metadata = {.key = grpc_slice_from_static_string("millrace-floor"),
                                     .value = grpc_slice_from_copied_string(marker)};
     grpc_slice details = grpc_slice_from_copied_string(text);
@@ -374,7 +375,8 @@ static void tick(struct mr_relay *r, uint64_t now_ns)
     struct mr_consumer *c;
     uint64_t head = mr_relay_head(r), events = 0, age_ns = 0;
     uint32_t behind = 0, paused = 0;
-    TAILQ_FOREACH (c, &r->consumers, link) {
+    TAILQ_FOREACH(c, &r->consumers, link)
+    {
         if (c->stage == MR_CONSUMER_STREAMING)
             look_at_lag(c, head, now_ns);
         if (c->stage == MR_CONSUMER_ENDED)
@@ -414,7 +416,7 @@ void mr_consumers_step(struct mr_relay *r, bool due)
 void mr_consumers_acknowledged(struct mr_relay *r, struct mr_str consumer_id, uint64_t sequence)
 {
     struct mr_consumer *c;
-    TAILQ_FOREACH (c, &r->consumers, link)
-        if (mr_str_equal(c->follow.consumer_id, consumer_id))
-            c->acknowledged = sequence < c->position ? sequence : c->position;
+    TAILQ_FOREACH(c, &r->consumers, link)
+    if (mr_str_equal(c->follow.consumer_id, consumer_id))
+        c->acknowledged = sequence < c->position ? sequence : c->position;
 }

@@ -1,5 +1,5 @@
-/* relay/consumer.h: one Subscribe call from inside, for the files that run it: consumer.c (its life),
- * consumer_send.c (what it is sent). Queue thread only, but for the list that it is in. */
+/* relay/consumer.h: one Subscribe call from inside, for the files that run it: consumer.c (its
+ * life), consumer_send.c (what it is sent). Queue thread only, but for the list that it is in. */
 #ifndef MR_RELAY_CONSUMER_H
 #define MR_RELAY_CONSUMER_H
 #include "relay/state.h"
@@ -34,8 +34,8 @@ struct mr_consumer {
     uint64_t sent_ns;       /* the last message */
     uint64_t retry_ns;      /* of a fetch that failed for now; 0: none */
     struct mr_lag lag;
-    bool tell_lag;          /* a change of level has not been told yet */
-    const char *tell_rebuild; /* its cause, not told yet; NULL: none */
+    bool tell_lag;                   /* a change of level has not been told yet */
+    const char *tell_rebuild;        /* its cause, not told yet; NULL: none */
     struct mr_checkpoint_write mark; /* of the rebuild, in the store */
     bool marking;
     struct mr_grpc_op marked;
@@ -51,7 +51,7 @@ void mr_consumer_wait(struct mr_consumer *c, bool waits);
 
 /* consumer_send.c: send what is next, or begin to get it. */
 void mr_consumer_step(struct mr_consumer *c, uint64_t now_ns);
-void mr_consumer_written(void *consumer, bool ok);  /* completions */
+void mr_consumer_written(void *consumer, bool ok); /* completions */
 void mr_consumer_fetched(void *consumer, bool ok);
 void mr_consumer_fetch_done(struct mr_fetch *fetch); /* fetch thread */
 #endif

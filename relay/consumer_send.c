@@ -67,9 +67,8 @@ static bool is_wanted(const struct mr_consumer *c, const struct mr_piece *piece,
     const struct mr_piece_item *item = &piece->items[index];
     if (c->follow.collection_count == 0 || item->collection_len == 0)
         return true;
-    struct mr_str name = {
-        (const char *)GRPC_SLICE_START_PTR(piece->slab) + item->collection_at,
-        item->collection_len};
+    struct mr_str name = {(const char *)GRPC_SLICE_START_PTR(piece->slab) + item->collection_at,
+                          item->collection_len};
     for (uint32_t i = 0; i < c->follow.collection_count; i++)
         if (mr_str_equal(c->follow.collections[i], name))
             return true;
@@ -98,8 +97,8 @@ static grpc_slice part_of(const struct mr_consumer *c, const struct mr_piece *pi
 {
     if (GRPC_SLICE_LENGTH(piece->slab) <= share_of(c->relay))
         return grpc_slice_sub(piece->slab, from, end);
-    return grpc_slice_from_copied_buffer(
-        (const char *)GRPC_SLICE_START_PTR(piece->slab) + from, end - from);
+    return grpc_slice_from_copied_buffer((const char *)GRPC_SLICE_START_PTR(piece->slab) + from,
+                                         end - from);
 }
 
 static void measure(struct mr_consumer *c, const struct mr_piece *piece, uint64_t now_ns)

@@ -67,8 +67,8 @@ static enum mr_rc take_reader(struct mr_fetcher *f, uint64_t sequence, struct re
     return MR_OK;
 }
 
-static enum mr_rc next_event(struct reader *reader, struct mr_event *event, struct mr_log_record *record,
-                             struct mr_err *err)
+static enum mr_rc next_event(struct reader *reader, struct mr_event *event,
+                             struct mr_log_record *record, struct mr_err *err)
 {
     enum mr_rc rc = mr_log_next(reader->log, record, err);
     if (rc != MR_OK) {

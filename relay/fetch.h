@@ -1,6 +1,6 @@
-/* relay/fetch.h: pieces from the log's files, for consumers that are behind: a thread that reads and
- * encodes, so that a disk never holds up what is live. Requests are served in turn; several readers
- * are kept, each where somebody is about to go on. */
+/* relay/fetch.h: pieces from the log's files, for consumers that are behind: a thread that reads
+ * and encodes, so that a disk never holds up what is live. Requests are served in turn; several
+ * readers are kept, each where somebody is about to go on. */
 #ifndef MR_RELAY_FETCH_H
 #define MR_RELAY_FETCH_H
 #include "relay/cache.h"
@@ -15,10 +15,10 @@ enum mr_fetch_kind {
 /* One request. Owned by the caller; the thread's until done is called. */
 struct mr_fetch {
     enum mr_fetch_kind kind;
-    uint64_t sequence;      /* PIECE: the first wanted. LOCATE: out; begins the search where it is */
-    uint64_t through;       /* the last that the log has for sure */
-    size_t bytes_max;       /* COALESCED: of the piece; one event may be larger */
-    bool atomic;            /* COALESCED: see coalesce.h */
+    uint64_t sequence; /* PIECE: the first wanted. LOCATE: out; begins the search where it is */
+    uint64_t through;  /* the last that the log has for sure */
+    size_t bytes_max;  /* COALESCED: of the piece; one event may be larger */
+    bool atomic;       /* COALESCED: see coalesce.h */
     const struct mr_place *place; /* LOCATE */
     /* Out. */
     enum mr_rc rc; /* MR_USAGE: the log begins behind it, at floor, or has no such event */

@@ -28,8 +28,8 @@ enum mr_lag_level { MR_LAG_NONE, MR_LAG_SOFT, MR_LAG_HARD };
 
 struct mr_lag {
     enum mr_lag_level level;
-    uint64_t events, age_ns;    /* at the last look */
-    bool live;                  /* has been near the end once: from then on it is judged */
+    uint64_t events, age_ns; /* at the last look */
+    bool live;               /* has been near the end once: from then on it is judged */
     uint64_t begin_ns, begin_events;
 };
 void mr_lag_begin(struct mr_lag *lag, uint64_t events, uint64_t now_ns);

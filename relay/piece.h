@@ -13,20 +13,20 @@
 enum { MR_PIECE_EVENTS_MAX = 256 }; /* and the sequences of a piece lie in one multiple of it */
 
 struct mr_piece_item {
-    uint32_t at, body, end;       /* in the slab: frame, message, end */
-    uint32_t collection_at;       /* in the slab */
-    uint16_t collection_len;      /* 0: concerns every collection */
-    uint64_t first, through;      /* sequences that this item stands for; more than one: coalesced */
+    uint32_t at, body, end;  /* in the slab: frame, message, end */
+    uint32_t collection_at;  /* in the slab */
+    uint16_t collection_len; /* 0: concerns every collection */
+    uint64_t first, through; /* sequences that this item stands for; more than one: coalesced */
 };
 
 struct mr_piece {
     _Atomic uint32_t refs;
     uint32_t count;
-    bool own; /* made for one consumer, and not in the cache */
+    bool own;                /* made for one consumer, and not in the cache */
     uint64_t first, through; /* sequences that it covers; without holes */
     uint64_t ingest_ns;      /* of the last event */
     grpc_slice slab;
-    size_t bytes; /* of memory */
+    size_t bytes;                 /* of memory */
     TAILQ_ENTRY(mr_piece) used;   /* of the cache */
     SLIST_ENTRY(mr_piece) bucket; /* of the cache */
     struct mr_piece_item items[];

@@ -8,9 +8,9 @@
 #include "common/log.h"
 #include "relay/state.h"
 
-#define TICK_NS  (50 * MR_NS_PER_MS) /* between two looks at lag and heartbeats */
-#define IDLE_NS  MR_NS_PER_S         /* nobody has waited for the live end so long: stop reading it */
-#define CLOSE_NS (2 * MR_NS_PER_S)   /* for consumers to hear that we stop */
+#define TICK_NS     (50 * MR_NS_PER_MS) /* between two looks at lag and heartbeats */
+#define IDLE_NS     MR_NS_PER_S /* nobody has waited for the live end so long: stop reading it */
+#define CLOSE_NS    (2 * MR_NS_PER_S) /* for consumers to hear that we stop */
 #define TURN_PIECES 16
 
 enum { MESSAGE_BYTES_MAX = 256 * 1024 };

@@ -3,9 +3,10 @@
  *
  * Threads: the process's own reads the live end of the log, encodes each event once and keeps time;
  * gRPC's queue thread runs every call (consumer.c, acknowledge.c); fetch.c reads old parts of the
- * log; checkpoints.c writes LMDB. A consumer is sent what lies in the cache, wherever it stands: who
- * is behind asks fetch.c for it, who is at the end waits for the next piece. Live or not is no mode
- * that a consumer is switched into, and so there is no cut-over at which something could be lost. */
+ * log; checkpoints.c writes LMDB. A consumer is sent what lies in the cache, wherever it stands:
+ * who is behind asks fetch.c for it, who is at the end waits for the next piece. Live or not is no
+ * mode that a consumer is switched into, and so there is no cut-over at which something could be
+ * lost. */
 #ifndef MR_RELAY_RELAY_H
 #define MR_RELAY_RELAY_H
 #include <stdbool.h>

@@ -39,7 +39,7 @@ struct mr_relay {
     _Atomic uint64_t tail_next; /* what it encodes next; 0: it does not run */
     _Atomic uint32_t waiting;   /* consumers that wait for it */
 
-    pthread_mutex_t lock;            /* of all below */
+    pthread_mutex_t lock;                /* of all below */
     TAILQ_HEAD(, mr_consumer) consumers; /* changed by the queue thread only */
     uint32_t consumer_count;
     struct mr_lag_clock clock; /* written by the process's thread, read by the queue thread */
@@ -71,7 +71,7 @@ void mr_relay_wake(struct mr_relay *relay, bool tick);
 /* consumer.c; queue thread, but for the first. */
 struct mr_consumer;
 grpc_call *mr_consumer_call(const struct mr_consumer *consumer);
-void mr_consumer_begin(struct mr_grpc_call call, void *relay);   /* route target */
+void mr_consumer_begin(struct mr_grpc_call call, void *relay); /* route target */
 void mr_consumers_step(struct mr_relay *relay, bool tick);
 void mr_consumers_acknowledged(struct mr_relay *relay, struct mr_str consumer_id,
                                uint64_t sequence);

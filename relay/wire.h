@@ -1,6 +1,6 @@
-/* relay/wire.h: the messages of syntrix.puller.v1 (proto/puller.proto) as the relay reads and writes
- * them, without gRPC. By hand, because an event is encoded once for all consumers, and so that many
- * of them lie in memory as they are sent. */
+/* relay/wire.h: the messages of syntrix.puller.v1 (proto/puller.proto) as the relay reads and
+ * writes them, without gRPC. By hand, because an event is encoded once for all consumers, and so
+ * that many of them lie in memory as they are sent. */
 #ifndef MR_RELAY_WIRE_H
 #define MR_RELAY_WIRE_H
 #include <stdbool.h>

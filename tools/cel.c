@@ -8,8 +8,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "cel/dump.h"
 #include "cel/regex.h"
+#include "cel/utf8.h"
 #include "tools/cel_batch.h"
 #include "tools/cel_case.h"
 #include "tools/cel_json.h"
@@ -17,15 +17,13 @@
 #include "tools/format.h"
 
 static const char usage_text[] =
-    "usage: millrace cel EXPRESSION [--doc FILE|JSON|-] [--explain|--disassemble|--time]\n"
+    "usage: millrace cel EXPRESSION [--doc FILE|JSON|-] [--time]\n"
     "       millrace cel --ndjson [--line-buffered]\n"
     "\n"
     "Prints the value of EXPRESSION, in which doc is the document, or says what is wrong with it.\n"
     "\n"
     "  --doc FILE|JSON|-  a JSON object (MongoDB's extended forms are understood), a file that\n"
     "                     holds one, or - for standard input\n"
-    "  --explain          the value of each part of the expression\n"
-    "  --disassemble      the program that it becomes\n"
     "  --time             how long compiling and evaluating take\n"
     "  --ndjson           answer the cases on standard input, one a line\n"
     "  --line-buffered    with --ndjson: write each answer at once\n"
@@ -36,7 +34,7 @@ enum { EXIT_ERROR = 1, EVAL_BYTES_MAX = 4 << 20, DOC_BYTES_MAX = 64 << 20 };
 
 struct options {
     const char *expr, *doc;
-    bool explain, disassemble, time, ndjson, line_buffered;
+    bool time, ndjson, line_buffered;
 };
 
 static int usage(const char *why, const char *what)
@@ -48,16 +46,11 @@ static int usage(const char *why, const char *what)
 /* -1: go on; else exit with it. */
 static int parse_options(int argc, char **argv, struct options *out)
 {
-    enum { DOC = 256, EXPLAIN, DISASSEMBLE, TIME, NDJSON, LINE_BUFFERED };
+    enum { DOC = 256, TIME, NDJSON, LINE_BUFFERED };
     static const struct option known[] = {
-        {"doc", required_argument, NULL, DOC},
-        {"explain", no_argument, NULL, EXPLAIN},
-        {"disassemble", no_argument, NULL, DISASSEMBLE},
-        {"time", no_argument, NULL, TIME},
-        {"ndjson", no_argument, NULL, NDJSON},
-        {"line-buffered", no_argument, NULL, LINE_BUFFERED},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
+        {"doc", required_argument, NULL, DOC}, {"time", no_argument, NULL, TIME},
+        {"ndjson", no_argument, NULL, NDJSON}, {"line-buffered", no_argument, NULL, LINE_BUFFERED},
+        {"help", no_argument, NULL, 'h'},      {NULL, 0, NULL, 0},
     };
     for (int option; (option = getopt_long(argc, argv, ":h", known, NULL)) != -1;) {
         switch (option) {
@@ -66,12 +59,6 @@ static int parse_options(int argc, char **argv, struct options *out)
             return MR_EXIT_DONE;
         case DOC:
             out->doc = optarg;
-            break;
-        case EXPLAIN:
-            out->explain = true;
-            break;
-        case DISASSEMBLE:
-            out->disassemble = true;
             break;
         case TIME:
             out->time = true;
@@ -178,8 +165,8 @@ static enum mr_rc open_session(struct session *s, const struct options *options,
         if (rc == MR_OK)
             rc = mr_cel_json_parse(s->reader, (struct mr_str){s->doc_text, len}, &bson, err);
         if (rc == MR_OK)
-            s->c.doc = (struct mr_bson_value){
-                MR_BSON_DOCUMENT, (const uint8_t *)bson.data, (uint32_t)bson.len};
+            s->c.doc = (struct mr_bson_value){MR_BSON_DOCUMENT, (const uint8_t *)bson.data,
+                                              (uint32_t)bson.len};
         else
             mr_err_prefix(err, "document");
     }
@@ -190,8 +177,7 @@ static enum mr_rc open_session(struct session *s, const struct options *options,
     s->front = (struct mr_cel_front){.env = s->env,
                                      .limits = &mr_cel_limits_default,
                                      .arena = &s->compile_arena,
-                                     .diag = &s->diag,
-                                     .flags = options->explain ? MR_CEL_EXPLAINED : 0};
+                                     .diag = &s->diag};
     return rc;
 }
 
@@ -218,14 +204,27 @@ static int show_diag(const struct mr_cel_diag *diag, struct mr_str source)
     return EXIT_ERROR;
 }
 
+/* Where a line and a column, in code points, are in a text; both from 1. */
+static uint32_t offset_at(struct mr_str text, uint32_t line, uint32_t column)
+{
+    size_t at = 0;
+    for (; line > 1 && at < text.len; at++)
+        line -= text.data[at] == '\n';
+    while (column > 1 && at < text.len) {
+        mr_cel_utf8_next(text, &at);
+        column--;
+    }
+    return (uint32_t)at;
+}
+
 /* An error of the evaluation, shown like one of the compilation. */
 static int show_error(const struct session *s, struct mr_cel_val error)
 {
     struct mr_str detail = mr_cel_error_detail(error);
     struct mr_cel_diag diag;
-    uint32_t start, end;
-    bool placed = mr_cel_program_range(&s->program, error, &start, &end);
-    mr_cel_diag_set(&diag, s->c.expr, placed ? start : 0, placed ? end - start : 1,
+    uint32_t line, column;
+    bool placed = mr_cel_program_place(&s->program, error, &line, &column);
+    mr_cel_diag_set(&diag, s->c.expr, placed ? offset_at(s->c.expr, line, column) : 0, 1,
                     MR_CEL_STAGE_CHECK, "%s%s%.*s", mr_cel_code_text(error.aux),
                     detail.len > 0 ? ": " : "", (int)detail.len, detail.data);
     if (placed)
@@ -313,13 +312,6 @@ static int run_expression(const struct options *options)
         code = show_diag(&s.diag, s.c.expr);
     } else if (mr_cel_load(s.compiled.bytes, s.compiled.len, &s.program, &err) != MR_OK) {
         fprintf(stderr, "millrace-cel: %s\n", err.text);
-    } else if (options->disassemble) {
-        mr_cel_disassemble(&s.program, stdout);
-        code = MR_EXIT_DONE;
-    } else if (options->explain) {
-        struct mr_cel_run run = new_run(&s, &s.eval_arena);
-        mr_cel_explain(&s.program, &run, stdout);
-        code = MR_EXIT_DONE;
     } else {
         code = options->time ? show_times(&s) : show_value(&s);
     }

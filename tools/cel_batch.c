@@ -112,8 +112,7 @@ static void answer_case(struct batch *b)
                  (b->c.disable_macros ? (uint32_t)MR_CEL_NO_MACROS : 0),
     };
     if (mr_cel_compile(&front, b->c.expr, &compiled) != MR_OK) {
-        put_error(b, mr_cel_stage_name(diag.stage), mr_str_from(diag.text), diag.line,
-                  diag.column);
+        put_error(b, mr_cel_stage_name(diag.stage), mr_str_from(diag.text), diag.line, diag.column);
         return;
     }
     evaluate(b, env, &compiled);

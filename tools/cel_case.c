@@ -147,9 +147,8 @@ static enum mr_rc add_overload(struct mr_cel_env *env, struct mr_str name,
     if (overload->type != MR_BSON_DOCUMENT)
         return mr_reject(err, MR_USAGE, "an overload of %.*s is no object", (int)name.len,
                          name.data);
-    signature.member =
-        mr_bson_find(overload->data, overload->len, MR_STR("member"), &member) &&
-        member.type == MR_BSON_BOOL && mr_bson_bool(&member);
+    signature.member = mr_bson_find(overload->data, overload->len, MR_STR("member"), &member) &&
+                       member.type == MR_BSON_BOOL && mr_bson_bool(&member);
     if (mr_bson_find(overload->data, overload->len, MR_STR("args"), &args) &&
         args.type == MR_BSON_ARRAY) {
         struct mr_bson_iter iter;

@@ -23,7 +23,7 @@ static bool read_hex(struct mr_cel_ctx *ctx, struct mr_str text, struct mr_cel_v
         return false;
     for (size_t i = 0; i < text.len; i++) {
         char c = text.data[i], lower = (char)(c | 0x20);
-        int digit = c >= '0' && c <= '9' ? c - '0'
+        int digit = c >= '0' && c <= '9'           ? c - '0'
                     : lower >= 'a' && lower <= 'f' ? lower - 'a' + 10
                                                    : -1;
         if (digit < 0)
@@ -46,8 +46,7 @@ static bool whole_of(const struct mr_bson_value *value, int64_t *out)
 }
 
 /* {"s":"1","ns":2} */
-static bool read_seconds(const struct mr_bson_value *json, bool is_duration,
-                         struct mr_cel_val *out)
+static bool read_seconds(const struct mr_bson_value *json, bool is_duration, struct mr_cel_val *out)
 {
     struct mr_bson_value s, ns;
     int64_t seconds, nanos, total;
@@ -257,12 +256,18 @@ static void put_seconds(const struct writer *w, int64_t seconds, int64_t nanos)
 static void put_typed_scalar(const struct writer *w, struct mr_cel_val value)
 {
     static const char *const names[MR_CEL_KIND_COUNT] = {
-        [MR_CEL_NULL] = "{\"null\":",           [MR_CEL_BOOL] = "{\"bool\":",
-        [MR_CEL_INT] = "{\"int64\":",           [MR_CEL_UINT] = "{\"uint64\":",
-        [MR_CEL_DOUBLE] = "{\"double\":",       [MR_CEL_STRING] = "{\"string\":",
-        [MR_CEL_BYTES] = "{\"bytes\":",         [MR_CEL_TYPE] = "{\"type\":",
-        [MR_CEL_TIMESTAMP] = "{\"timestamp\":", [MR_CEL_DURATION] = "{\"duration\":",
-        [MR_CEL_IP] = "{\"ip\":",               [MR_CEL_CIDR] = "{\"cidr\":",
+        [MR_CEL_NULL] = "{\"null\":",
+        [MR_CEL_BOOL] = "{\"bool\":",
+        [MR_CEL_INT] = "{\"int64\":",
+        [MR_CEL_UINT] = "{\"uint64\":",
+        [MR_CEL_DOUBLE] = "{\"double\":",
+        [MR_CEL_STRING] = "{\"string\":",
+        [MR_CEL_BYTES] = "{\"bytes\":",
+        [MR_CEL_TYPE] = "{\"type\":",
+        [MR_CEL_TIMESTAMP] = "{\"timestamp\":",
+        [MR_CEL_DURATION] = "{\"duration\":",
+        [MR_CEL_IP] = "{\"ip\":",
+        [MR_CEL_CIDR] = "{\"cidr\":",
         [MR_CEL_UNKNOWN] = "{\"unknown\":",
     };
     char room[MR_CEL_ADDRESS_TEXT_MAX];
@@ -299,8 +304,10 @@ static void put_typed_scalar(const struct writer *w, struct mr_cel_val value)
 static void put_plain_scalar(const struct writer *w, struct mr_cel_val value)
 {
     static const char *const calls[MR_CEL_KIND_COUNT] = {
-        [MR_CEL_TIMESTAMP] = "timestamp(", [MR_CEL_DURATION] = "duration(",
-        [MR_CEL_IP] = "ip(",               [MR_CEL_CIDR] = "cidr(",
+        [MR_CEL_TIMESTAMP] = "timestamp(",
+        [MR_CEL_DURATION] = "duration(",
+        [MR_CEL_IP] = "ip(",
+        [MR_CEL_CIDR] = "cidr(",
     };
     char room[MR_CEL_ADDRESS_TEXT_MAX];
     switch (value.kind) {

@@ -28,10 +28,8 @@ static void done(struct mr_control *control)
     struct registration *r = (struct registration *)(void *)control;
     char marker[MR_MARKER_TEXT_MAX];
     if (control->marker != 0)
-        r->wire.progress =
-            (struct mr_str){marker, mr_marker_format((struct mr_marker){control->log_id,
-                                                                        control->marker},
-                                                     marker)};
+        r->wire.progress = (struct mr_str){
+            marker, mr_marker_format((struct mr_marker){control->log_id, control->marker}, marker)};
     grpc_slice message = grpc_slice_malloc(mr_wire_registered_size(&r->wire));
     mr_wire_put_registered(GRPC_SLICE_START_PTR(message), &r->wire);
     r->streams->answer(r->streams->answer_context, r->gateway, message);

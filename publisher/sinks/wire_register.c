@@ -72,8 +72,7 @@ void mr_wire_register_fini(struct mr_wire_register *r)
 static size_t failure_len(const struct mr_control_item *item)
 {
     return mr_pb_text_size(MR_FIELD_FAILURE_SUBSCRIPTION_ID, item->subscribe.subscription_id) +
-           mr_pb_text_size(MR_FIELD_FAILURE_CODE,
-                           mr_str_from(mr_control_code_name(item->code))) +
+           mr_pb_text_size(MR_FIELD_FAILURE_CODE, mr_str_from(mr_control_code_name(item->code))) +
            mr_pb_text_size(MR_FIELD_FAILURE_ERROR, mr_str_from(item->text));
 }
 

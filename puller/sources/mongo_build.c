@@ -89,8 +89,8 @@ static void put_head(const struct mr_mongo_change *change, struct mr_event *even
     event->head = (struct mr_event_head){
         .source_order = change->time,
         .transaction = (uint64_t)change->transaction,
-        .source_time_us = change->wall_ms != 0 ? change->wall_ms * 1000
-                                               : (int64_t)(change->time >> 32) * 1000000,
+        .source_time_us =
+            change->wall_ms != 0 ? change->wall_ms * 1000 : (int64_t)(change->time >> 32) * 1000000,
     };
     event->database = change->database;
     event->collection = change->collection;
@@ -213,8 +213,8 @@ static enum mr_rc build_plain(struct mr_mongo_builder *b, const struct mr_mongo_
 }
 
 enum mr_rc mr_mongo_build(struct mr_mongo_builder *b, const struct mr_mongo_change *change,
-                          uint32_t index, struct mr_event out[MR_MONGO_EVENTS_MAX],
-                          uint32_t *count, struct mr_err *err)
+                          uint32_t index, struct mr_event out[MR_MONGO_EVENTS_MAX], uint32_t *count,
+                          struct mr_err *err)
 {
     *count = 0;
     memset(out, 0, sizeof out[0] * MR_MONGO_EVENTS_MAX);

@@ -2,8 +2,9 @@
 
 #include <string.h>
 
-static const char *const names[MR_MONGO_CHANGE_COUNT] = {
-    "other", "insert", "update", "replace", "delete", "drop", "rename", "dropDatabase", "invalidate"};
+static const char *const names[MR_MONGO_CHANGE_COUNT] = {"other",   "insert",       "update",
+                                                         "replace", "delete",       "drop",
+                                                         "rename",  "dropDatabase", "invalidate"};
 
 const char *mr_mongo_change_name(enum mr_mongo_change_kind kind)
 {

@@ -18,9 +18,8 @@ static void put_timestamp(struct mr_bson_writer *w, struct mr_str key, uint64_t 
 
 static void put_document(struct mr_bson_writer *w, struct mr_str key, struct mr_str bson)
 {
-    struct mr_bson_value value = {.type = MR_BSON_DOCUMENT,
-                                  .data = (const uint8_t *)bson.data,
-                                  .len = (uint32_t)bson.len};
+    struct mr_bson_value value = {
+        .type = MR_BSON_DOCUMENT, .data = (const uint8_t *)bson.data, .len = (uint32_t)bson.len};
     mr_bson_put_value(w, key, &value);
 }
 

@@ -1,5 +1,5 @@
-/* puller/sources/mongo_command.h: the commands that the source sends, and what it looks for in their
- * answers. */
+/* puller/sources/mongo_command.h: the commands that the source sends, and what it looks for in
+ * their answers. */
 #ifndef MR_PULLER_SOURCES_MONGO_COMMAND_H
 #define MR_PULLER_SOURCES_MONGO_COMMAND_H
 #include "puller/sources/mongo_filter.h"

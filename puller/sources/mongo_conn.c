@@ -77,10 +77,10 @@ static enum mr_rc fail(const bson_error_t *error, const bson_t *reply, const cha
                        const char *on, struct mr_err *err)
 {
     enum mr_rc rc = MR_RETRY;
-    bool by_server =
-        error->domain == MONGOC_ERROR_SERVER || error->domain == MONGOC_ERROR_QUERY ||
-        error->domain == MONGOC_ERROR_COMMAND || error->domain == MONGOC_ERROR_CURSOR ||
-        error->domain == MONGOC_ERROR_WRITE_CONCERN;
+    bool by_server = error->domain == MONGOC_ERROR_SERVER || error->domain == MONGOC_ERROR_QUERY ||
+                     error->domain == MONGOC_ERROR_COMMAND ||
+                     error->domain == MONGOC_ERROR_CURSOR ||
+                     error->domain == MONGOC_ERROR_WRITE_CONCERN;
     if (by_server)
         rc = mr_mongo_error_class(error->code);
     if (reply && has_label(reply, "ResumableChangeStreamError"))
@@ -109,8 +109,9 @@ enum mr_rc mr_mongo_conn_check(const char *url, struct mr_err *err)
 static enum mr_rc begin_session(struct mr_mongo_conn *conn, struct mr_err *err)
 {
     bson_error_t error = {0};
-    const char *hosts = mongoc_uri_get_hosts(conn->uri) ? mongoc_uri_get_hosts(conn->uri)->host_and_port
-                                                        : mongoc_uri_get_srv_hostname(conn->uri);
+    const char *hosts = mongoc_uri_get_hosts(conn->uri)
+                            ? mongoc_uri_get_hosts(conn->uri)->host_and_port
+                            : mongoc_uri_get_srv_hostname(conn->uri);
     mongoc_server_description_t *server = mongoc_client_select_server(
         conn->client, false, mongoc_uri_get_read_prefs_t(conn->uri), &error);
     if (!server)
@@ -128,7 +129,8 @@ static enum mr_rc begin_session(struct mr_mongo_conn *conn, struct mr_err *err)
     mongoc_session_opts_set_causal_consistency(options, false);
     conn->session = mongoc_client_start_session(conn->client, options, &error);
     mongoc_session_opts_destroy(options);
-    return conn->session ? MR_OK : fail(&error, NULL, "begin a session with", hosts ? hosts : "?", err);
+    return conn->session ? MR_OK
+                         : fail(&error, NULL, "begin a session with", hosts ? hosts : "?", err);
 }
 
 enum mr_rc mr_mongo_conn_open(struct mr_mongo_conn **out, const char *url, struct mr_err *err)
@@ -144,9 +146,8 @@ enum mr_rc mr_mongo_conn_open(struct mr_mongo_conn **out, const char *url, struc
     if (conn->uri && !mongoc_uri_get_appname(conn->uri))
         mongoc_uri_set_appname(conn->uri, "millrace");
     conn->client = conn->uri ? mongoc_client_new_from_uri_with_error(conn->uri, &error) : NULL;
-    enum mr_rc rc = conn->client
-                        ? MR_OK
-                        : mr_reject(err, MR_USAGE, "mongodb.url: %s", error.message);
+    enum mr_rc rc =
+        conn->client ? MR_OK : mr_reject(err, MR_USAGE, "mongodb.url: %s", error.message);
     if (rc == MR_OK) {
         mongoc_client_set_error_api(conn->client, MONGOC_ERROR_API_VERSION_2);
         rc = begin_session(conn, err);
@@ -173,8 +174,7 @@ void mr_mongo_conn_close(struct mr_mongo_conn **conn)
 }
 
 enum mr_rc mr_mongo_conn_run(struct mr_mongo_conn *conn, const char *database,
-                             struct mr_str command, struct mr_mongo_reply **out,
-                             struct mr_err *err)
+                             struct mr_str command, struct mr_mongo_reply **out, struct mr_err *err)
 {
     bson_t document, options = BSON_INITIALIZER;
     bson_error_t error = {0};
@@ -188,8 +188,8 @@ enum mr_rc mr_mongo_conn_run(struct mr_mongo_conn *conn, const char *database,
     if (!ok) {
         free(reply);
         bson_destroy(&options);
-        return mr_reject(err, MR_FATAL, "%s on %s: no memory for its options", bson_iter_key(&first),
-                         database);
+        return mr_reject(err, MR_FATAL, "%s on %s: no memory for its options",
+                         bson_iter_key(&first), database);
     }
     ok = mongoc_client_command_with_opts(conn->client, database, &document,
                                          mongoc_uri_get_read_prefs_t(conn->uri), &options,

@@ -9,16 +9,16 @@
 static const struct {
     uint8_t type, kind;
 } kinds[] = {
-    {MR_BSON_MINKEY, MR_MONGO_MIN},         {MR_BSON_NULL, MR_MONGO_NULL},
-    {MR_BSON_UNDEFINED, MR_MONGO_NULL},     {MR_BSON_INT32, MR_MONGO_NUMBER},
-    {MR_BSON_INT64, MR_MONGO_NUMBER},       {MR_BSON_DOUBLE, MR_MONGO_NUMBER},
-    {MR_BSON_DECIMAL128, MR_MONGO_NUMBER},  {MR_BSON_STRING, MR_MONGO_STRING},
-    {MR_BSON_SYMBOL, MR_MONGO_STRING},      {MR_BSON_DOCUMENT, MR_MONGO_OBJECT},
-    {MR_BSON_ARRAY, MR_MONGO_ARRAY},        {MR_BSON_BINARY, MR_MONGO_BINARY},
-    {MR_BSON_OID, MR_MONGO_OID},            {MR_BSON_BOOL, MR_MONGO_BOOL},
-    {MR_BSON_DATE, MR_MONGO_DATE},          {MR_BSON_TIMESTAMP, MR_MONGO_TIMESTAMP},
-    {MR_BSON_REGEX, MR_MONGO_REGEX},        {MR_BSON_DBPOINTER, MR_MONGO_POINTER},
-    {MR_BSON_CODE, MR_MONGO_CODE},          {MR_BSON_CODE_SCOPE, MR_MONGO_CODE_SCOPE},
+    {MR_BSON_MINKEY, MR_MONGO_MIN},        {MR_BSON_NULL, MR_MONGO_NULL},
+    {MR_BSON_UNDEFINED, MR_MONGO_NULL},    {MR_BSON_INT32, MR_MONGO_NUMBER},
+    {MR_BSON_INT64, MR_MONGO_NUMBER},      {MR_BSON_DOUBLE, MR_MONGO_NUMBER},
+    {MR_BSON_DECIMAL128, MR_MONGO_NUMBER}, {MR_BSON_STRING, MR_MONGO_STRING},
+    {MR_BSON_SYMBOL, MR_MONGO_STRING},     {MR_BSON_DOCUMENT, MR_MONGO_OBJECT},
+    {MR_BSON_ARRAY, MR_MONGO_ARRAY},       {MR_BSON_BINARY, MR_MONGO_BINARY},
+    {MR_BSON_OID, MR_MONGO_OID},           {MR_BSON_BOOL, MR_MONGO_BOOL},
+    {MR_BSON_DATE, MR_MONGO_DATE},         {MR_BSON_TIMESTAMP, MR_MONGO_TIMESTAMP},
+    {MR_BSON_REGEX, MR_MONGO_REGEX},       {MR_BSON_DBPOINTER, MR_MONGO_POINTER},
+    {MR_BSON_CODE, MR_MONGO_CODE},         {MR_BSON_CODE_SCOPE, MR_MONGO_CODE_SCOPE},
     {MR_BSON_MAXKEY, MR_MONGO_MAX},
 };
 
@@ -33,9 +33,10 @@ enum mr_mongo_kind mr_mongo_kind_of(uint8_t type)
 const char *mr_mongo_kind_name(enum mr_mongo_kind kind)
 {
     static const char *const names[MR_MONGO_KIND_COUNT] = {
-        "minKey",    "null", "number", "string",    "object", "array",      "binData",
-        "objectId",  "bool", "date",   "timestamp", "regex",  "dbPointer", "javascript",
-        "javascriptWithScope", "maxKey"};
+        "minKey",    "null",    "number",    "string",     "object",
+        "array",     "binData", "objectId",  "bool",       "date",
+        "timestamp", "regex",   "dbPointer", "javascript", "javascriptWithScope",
+        "maxKey"};
     return names[kind];
 }
 

@@ -49,9 +49,8 @@ static struct mr_str id_of(const struct stored *stored)
         mr_bson_find(stored->data.data, stored->data.len, MR_STR("id"), &id) &&
         id.type == MR_BSON_STRING && mr_bson_string(&id).len > 0)
         return mr_bson_string(&id);
-    const char *slash = stored->fullpath.len > 0
-                            ? memrchr(stored->fullpath.data, '/', stored->fullpath.len)
-                            : NULL;
+    const char *slash =
+        stored->fullpath.len > 0 ? memrchr(stored->fullpath.data, '/', stored->fullpath.len) : NULL;
     if (!slash)
         return (struct mr_str){NULL, 0};
     size_t skip = (size_t)(slash + 1 - stored->fullpath.data);

@@ -31,7 +31,8 @@ static struct mr_str token_hex(struct mr_str token)
     struct mr_bson_element first, second;
     struct mr_str none = {NULL, 0};
     if (mr_bson_iter_init(&iter, token.data, token.len) != MR_OK ||
-        mr_bson_iter_next(&iter, &first) != MR_OK || mr_bson_iter_next(&iter, &second) != MR_AGAIN ||
+        mr_bson_iter_next(&iter, &first) != MR_OK ||
+        mr_bson_iter_next(&iter, &second) != MR_AGAIN ||
         !mr_str_equal(first.key, MR_STR("_data")) || first.value.type != MR_BSON_STRING)
         return none;
     struct mr_str hex = mr_bson_string(&first.value);
@@ -133,8 +134,7 @@ enum mr_rc mr_mongo_position_decode(const struct mr_position *in, struct mr_mong
     size_t parts = (size_t)stored.ns_len + stored.token_len + stored.key_len;
     if (memcmp(stored.magic, position_magic, sizeof stored.magic) != 0 ||
         in->len != sizeof stored + parts || stored.ns_len > MR_MONGO_NS_MAX ||
-        stored.key_len > MR_MONGO_KEY_MAX ||
-        stored.flags > (FLAG_SNAPSHOT | FLAG_HEX))
+        stored.key_len > MR_MONGO_KEY_MAX || stored.flags > (FLAG_SNAPSHOT | FLAG_HEX))
         return mr_reject(err, MR_USAGE, "%s", text);
     out->time = stored.time;
     out->index = stored.index;

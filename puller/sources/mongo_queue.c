@@ -39,9 +39,8 @@ enum mr_rc mr_mongo_queue_put(struct mr_mongo_queue *queue, const struct mr_mong
 {
     size_t bytes = bytes_of(item);
     pthread_mutex_lock(&queue->mutex);
-    while (!queue->stopping &&
-           (queue->count == MR_MONGO_QUEUE_ITEMS ||
-            (queue->count > 0 && queue->bytes + bytes > MR_MONGO_QUEUE_BYTES)))
+    while (!queue->stopping && (queue->count == MR_MONGO_QUEUE_ITEMS ||
+                                (queue->count > 0 && queue->bytes + bytes > MR_MONGO_QUEUE_BYTES)))
         pthread_cond_wait(&queue->room, &queue->mutex);
     bool stopping = queue->stopping;
     bool was_empty = queue->count == 0;

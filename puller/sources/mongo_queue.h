@@ -53,7 +53,6 @@ bool mr_mongo_queue_sleep(struct mr_mongo_queue *queue, uint64_t wait_ns);
 bool mr_mongo_queue_stopping(struct mr_mongo_queue *queue);
 /* Consumer. MR_OK: *out is taken, with its reply; MR_AGAIN: there is none. Never blocks for longer
  * than the other side copies an item. */
-MR_MUST_USE enum mr_rc mr_mongo_queue_take(struct mr_mongo_queue *queue,
-                                           struct mr_mongo_item *out);
+MR_MUST_USE enum mr_rc mr_mongo_queue_take(struct mr_mongo_queue *queue, struct mr_mongo_item *out);
 void mr_mongo_queue_stop(struct mr_mongo_queue *queue);
 #endif

@@ -22,7 +22,7 @@ struct mr_mongo_reader {
     struct mr_mongo_snapshot snapshot;
     uint8_t *token; /* where the stream goes on; NULL: at start_time */
     uint32_t token_len;
-    uint64_t start_time; /* 0: now */
+    uint64_t start_time;  /* 0: now */
     uint64_t stream_time; /* through which the stream has been read */
     int64_t cursor;
     bool begun;       /* it is decided where to begin */
@@ -71,8 +71,7 @@ static enum mr_rc ask_version(struct mr_mongo_reader *r, struct mr_err *err)
         return rc;
     struct mr_str bytes = mr_mongo_reply_bytes(reply);
     int major = part(bytes, "versionArray.0"), minor = part(bytes, "versionArray.1");
-    r->split_large =
-        major >= 7 || (major == 6 && minor == 0 && part(bytes, "versionArray.2") >= 9);
+    r->split_large = major >= 7 || (major == 6 && minor == 0 && part(bytes, "versionArray.2") >= 9);
     mr_mongo_reply_free(&reply);
     return MR_OK;
 }
@@ -126,8 +125,7 @@ static enum mr_rc keep_token(struct mr_mongo_reader *r, struct mr_str token, str
 }
 
 /* What a cursor's answer says about the stream; then hand it over. */
-static enum mr_rc pass_on(struct mr_mongo_reader *r, struct mr_mongo_item *item,
-                          struct mr_err *err)
+static enum mr_rc pass_on(struct mr_mongo_reader *r, struct mr_mongo_item *item, struct mr_err *err)
 {
     struct mr_mongo_cursor cursor;
     enum mr_rc rc = mr_mongo_cursor_read(mr_mongo_reply_bytes(item->reply), &cursor);

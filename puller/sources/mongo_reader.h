@@ -3,8 +3,8 @@
  * and puts everything into a queue in the order in which it is to be emitted.
  *
  * A snapshot is read in chunks, each at a cluster time of its own. The thread reads a chunk, then
- * the stream at least up to the chunk's time, and only then the next one. So whoever takes the queue
- * can put each chunk at exactly its place among the changes (mongodb.c). */
+ * the stream at least up to the chunk's time, and only then the next one. So whoever takes the
+ * queue can put each chunk at exactly its place among the changes (mongodb.c). */
 #ifndef MR_PULLER_SOURCES_MONGO_READER_H
 #define MR_PULLER_SOURCES_MONGO_READER_H
 #include "puller/sources/mongo_filter.h"

@@ -30,7 +30,8 @@ bool mr_mongo_snapshot_set_key(struct mr_mongo_snapshot_place *place,
 
 struct mr_bson_value mr_mongo_snapshot_key(const struct mr_mongo_snapshot_place *place)
 {
-    return (struct mr_bson_value){.type = place->key_type, .data = place->key, .len = place->key_len};
+    return (struct mr_bson_value){
+        .type = place->key_type, .data = place->key, .len = place->key_len};
 }
 
 void mr_mongo_snapshot_names(const char *ns, struct mr_str *database, struct mr_str *collection)
@@ -51,8 +52,8 @@ struct search {
 static void consider(struct search *search, struct mr_str collection)
 {
     char ns[MR_MONGO_NS_MAX + 1];
-    int len = snprintf(ns, sizeof ns, "%.*s.%.*s", (int)search->database.len,
-                       search->database.data, (int)collection.len, collection.data);
+    int len = snprintf(ns, sizeof ns, "%.*s.%.*s", (int)search->database.len, search->database.data,
+                       (int)collection.len, collection.data);
     bool system = collection.len >= 7 && memcmp(collection.data, "system.", 7) == 0;
     if (len >= (int)sizeof ns || system ||
         !mr_mongo_filter_takes(search->snapshot->filter, search->database, collection))
@@ -150,8 +151,8 @@ static enum mr_rc next_collection(struct mr_mongo_snapshot *snapshot, struct mr_
 }
 
 /* For people only: a server that does not say is no trouble. */
-static uint64_t estimate(const char *database, struct mr_str collection,
-                         struct mr_mongo_conn *conn, struct mr_bson_writer *command)
+static uint64_t estimate(const char *database, struct mr_str collection, struct mr_mongo_conn *conn,
+                         struct mr_bson_writer *command)
 {
     struct mr_mongo_reply *reply = NULL;
     struct mr_bson_value n;
@@ -191,8 +192,10 @@ static enum mr_rc pass(struct mr_mongo_snapshot *snapshot, struct mr_str batch, 
         return mr_reject(err, MR_FATAL, "snapshot of %s: a document without _id",
                          snapshot->place.ns);
     if (!mr_mongo_snapshot_set_key(&snapshot->place, &key))
-        return mr_reject(err, MR_FATAL, "snapshot of %s: an _id of %" PRIu32 " bytes; at most %d"
-                         " can be passed", snapshot->place.ns, key.len, MR_MONGO_KEY_MAX);
+        return mr_reject(err, MR_FATAL,
+                         "snapshot of %s: an _id of %" PRIu32 " bytes; at most %d"
+                         " can be passed",
+                         snapshot->place.ns, key.len, MR_MONGO_KEY_MAX);
     return MR_OK;
 }
 

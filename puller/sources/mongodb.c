@@ -43,8 +43,8 @@ struct mongo_source {
     uint32_t events_count, events_taken;
     enum origin origin;
     bool ever_connected;
-    bool blocked; /* the intake is full */
-    bool more;    /* the last turn ended before the input did */
+    bool blocked;  /* the intake is full */
+    bool more;     /* the last turn ended before the input did */
     uint64_t rows; /* emitted of the collection under way */
     uint64_t said_ns;
 };
@@ -154,10 +154,9 @@ static void drop_ahead(struct mongo_source *s)
     for (uint32_t i = 0; i < s->events_count; i++) {
         bool target = c->kind == MR_MONGO_RENAME && s->events[i].head.op == MR_OP_GAP;
         bool named = c->kind != MR_MONGO_INVALIDATE && c->kind != MR_MONGO_DROP_DATABASE;
-        bool ahead =
-            named && ahead_of_snapshot(s, target ? c->to_database : c->database,
-                                       target ? c->to_collection : c->collection,
-                                       c->id.type != 0 ? &c->id : NULL);
+        bool ahead = named && ahead_of_snapshot(s, target ? c->to_database : c->database,
+                                                target ? c->to_collection : c->collection,
+                                                c->id.type != 0 ? &c->id : NULL);
         if (!ahead)
             s->events[kept++] = s->events[i];
     }
@@ -179,8 +178,7 @@ static void pass_change(struct mongo_source *s, struct mr_intake *intake)
     state_position(s, intake);
 }
 
-static enum mr_rc build_change(struct mongo_source *s, struct mr_intake *intake,
-                               struct mr_err *err)
+static enum mr_rc build_change(struct mongo_source *s, struct mr_intake *intake, struct mr_err *err)
 {
     if (s->skip > 0) { /* read again because the place had no token */
         bool again = s->change.time == s->position.time;
@@ -195,8 +193,7 @@ static enum mr_rc build_change(struct mongo_source *s, struct mr_intake *intake,
     if (rc != MR_OK)
         return rc;
     if (s->change.kind == MR_MONGO_INVALIDATE)
-        mr_log_info("mongodb", "invalidated", "time=%s",
-                    mr_mongo_time_format(s->change.time).text);
+        mr_log_info("mongodb", "invalidated", "time=%s", mr_mongo_time_format(s->change.time).text);
     drop_ahead(s);
     s->origin = FROM_CHANGE;
     if (s->events_count == 0)
@@ -383,8 +380,8 @@ static enum mr_rc take_item(struct mongo_source *s, struct mr_intake *intake, st
 /* What is lost is told before anything that comes behind it, once: the place moves with it. */
 static enum mr_rc build_loss(struct mongo_source *s, struct mr_err *err)
 {
-    uint64_t from =
-        mr_mongo_token_time((struct mr_str){(const char *)s->position.token, s->position.token_len});
+    uint64_t from = mr_mongo_token_time(
+        (struct mr_str){(const char *)s->position.token, s->position.token_len});
     if (s->chunk.kind != MR_MONGO_ITEM_NONE && !s->item.snapshot)
         return build_row(s, err);
     s->events_count = 1;
@@ -426,7 +423,6 @@ static enum mr_rc emit(struct mongo_source *s, struct mr_intake *intake, struct 
         pass_loss(s, intake);
     return MR_OK;
 }
-
 
 /* All changes of the batch are taken. What its token says beyond them counts too: that is how an
  * idle or wholly filtered stream advances. */

@@ -4,6 +4,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "cel/cel.h"
@@ -133,8 +134,7 @@ static void format_writes_each_clause(void **state)
         {"'%b|%b|%b'.format([5, -5, true])", "\"101|-101|1\""},
         {"'%x|%X|%o'.format([-255, 255u, 8])", "\"-ff|FF|10\""},
         {"'%x|%X'.format(['hi', b'\\xff'])", "\"6869|FF\""},
-        {"'%s'.format([{'b': [1, null], 'a': duration('1.5s')}])",
-         "\"{a: 1.5s, b: [1, null]}\""},
+        {"'%s'.format([{'b': [1, null], 'a': duration('1.5s')}])", "\"{a: 1.5s, b: [1, null]}\""},
         {"'%s|%s'.format([timestamp(0), type(1)])", "\"1970-01-01T00:00:00Z|int\""},
         {"'%s %s %s'.format([double('NaN'), double('inf'), double('-inf')])",
          "\"NaN Infinity -Infinity\""},
@@ -181,7 +181,7 @@ static void lists_are_sorted_flattened_and_compared(void **state)
         {"[1].flatten(-1)", "error INVALID_ARGUMENT"},
         {"[3, 1, 2].sort()", "[1, 2, 3]"},
         {"['b', 'a', 'aa'].sort()", "[\"a\", \"aa\", \"b\"]"},
-        {"[1, 'a'].sort()", "error INVALID_ARGUMENT"},
+        {"[1, 'a'].sort()", "error NO_SUCH_OVERLOAD"},
         {"['abc', 'd', 'ef'].sortBy(s, size(s))", "[\"d\", \"ef\", \"abc\"]"},
         {"[1, 2, 3, 4].slice(1, 3)", "[2, 3]"},
         {"[1].slice(0, 2)", "error INVALID_ARGUMENT"},
