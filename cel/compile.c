@@ -262,9 +262,12 @@ static void emit_or_else(struct mr_cel_compiler *c, const struct mr_cel_node *no
     mr_cel_emit_bind(c, &end);
 }
 
-/* Children into registers side by side, for CALL, LIST and MAP; returns the first. */
-static uint16_t emit_row(struct mr_cel_compiler *c, const struct mr_cel_node *node)
+/* Children into registers side by side, for CALL, LIST and MAP; returns the first. Without
+ * children: dst, for the loader wants a register that there is. */
+static uint16_t emit_row(struct mr_cel_compiler *c, const struct mr_cel_node *node, uint16_t dst)
 {
+    if (node->count == 0)
+        return dst;
     uint32_t first = c->registers;
     for (uint32_t i = 0; i < node->count; i++)
         (void)mr_cel_emit_register(c);
@@ -314,7 +317,7 @@ static void emit_call(struct mr_cel_compiler *c, const struct mr_cel_node *node,
         emit_error(c, MR_CEL_E_NO_SUCH_FUNCTION, node->text, dst);
         return;
     } else {
-        uint16_t first = emit_row(c, node);
+        uint16_t first = emit_row(c, node, dst);
         ins = mr_cel_emit_ins(c, MR_CEL_OP_CALL, dst, first, (uint16_t)node->count);
         ins->c = function;
     }
@@ -440,7 +443,7 @@ static void emit_node(struct mr_cel_compiler *c, const struct mr_cel_node *node,
     case MR_CEL_NODE_LIST:
     case MR_CEL_NODE_MAP: {
         enum mr_cel_op op = node->kind == MR_CEL_NODE_LIST ? MR_CEL_OP_LIST : MR_CEL_OP_MAP;
-        uint16_t first = emit_row(c, node);
+        uint16_t first = emit_row(c, node, dst);
         mr_cel_emit_ins(c, op, dst, first, (uint16_t)node->count);
         return;
     }
