@@ -171,23 +171,23 @@ static enum mr_rc build_ddl(struct mr_mongo_builder *b, const struct mr_mongo_ch
     return rc;
 }
 
+static bool readable(struct mr_str part)
+{
+    return part.len == 0 || mr_bson_validate(part.data, part.len) == MR_OK;
+}
+
 /* A document that cannot be read as one would harm every reader: its change becomes a gap of the
  * collection that names it. */
 static enum mr_rc unreadable(struct mr_mongo_builder *b, struct mr_event *event, struct mr_err *err)
 {
-    char cause[128];
+    char cause[MR_EVENT_NAME_MAX + 80];
     struct mr_mongo_time_text time = mr_mongo_time_format(event->head.source_order);
     snprintf(cause, sizeof cause, "document %.*s: no valid BSON, or nested deeper than %d levels",
-             (int)(b->id.len < 40 ? b->id.len : 40), b->id.text, MR_BSON_DEPTH_MAX);
+             (int)b->id.len, b->id.text, MR_BSON_DEPTH_MAX);
     event->head.op = MR_OP_GAP;
     event->document = gap_text(b, cause, mr_str_from(time.text), mr_str_from(time.text));
     event->before = event->update = (struct mr_str){NULL, 0};
     return event->document.len > 0 ? MR_OK : out_of_memory(err);
-}
-
-static bool readable(struct mr_str part)
-{
-    return part.len == 0 || mr_bson_validate(part.data, part.len) == MR_OK;
 }
 
 static enum mr_rc build_plain(struct mr_mongo_builder *b, const struct mr_mongo_change *change,
@@ -224,7 +224,10 @@ enum mr_rc mr_mongo_build(struct mr_mongo_builder *b, const struct mr_mongo_chan
         return build_ddl(b, change, index, out, count, err);
     if (!mr_mongo_filter_takes(b->filter, change->database, change->collection))
         return MR_OK;
-    mr_mongo_id_of(&b->id, &change->id);
+    if (readable(change->document_key))
+        mr_mongo_id_of(&b->id, &change->id);
+    else
+        mr_mongo_id_of_damaged(&b->id, &change->id);
     struct mr_str id = event_id(b, change, index);
     enum mr_rc rc = build_plain(b, change, out, err);
     if (rc != MR_OK)
@@ -250,7 +253,10 @@ enum mr_rc mr_mongo_build_row(struct mr_mongo_builder *b, struct mr_str database
         return mr_reject(err, MR_CORRUPT, "snapshot of %.*s.%.*s: a document without _id",
                          (int)database.len, database.data, (int)collection.len, collection.data);
     memset(out, 0, sizeof *out);
-    mr_mongo_id_of(&b->id, &change.id);
+    if (readable(document))
+        mr_mongo_id_of(&b->id, &change.id);
+    else
+        mr_mongo_id_of_damaged(&b->id, &change.id);
     enum mr_rc rc = build_plain(b, &change, out, err);
     if (rc != MR_OK)
         return rc;

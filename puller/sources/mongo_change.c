@@ -45,6 +45,8 @@ static void take_namespace(const struct mr_bson_value *v, struct mr_str *databas
 {
     struct mr_bson_value part;
     struct mr_str ns = bytes_of(v);
+    if (ns.len == 0 || mr_bson_validate(ns.data, ns.len) != MR_OK)
+        return; /* names go into texts: they must be some */
     if (mr_bson_find(ns.data, ns.len, MR_STR("db"), &part))
         *database = text_of(&part);
     if (mr_bson_find(ns.data, ns.len, MR_STR("coll"), &part))

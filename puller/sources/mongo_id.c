@@ -192,6 +192,15 @@ static void put_uuid(struct mr_mongo_id *out, const uint8_t bytes[16])
     }
 }
 
+static void put_hash(struct mr_mongo_id *out, size_t at, const struct mr_bson_value *key)
+{
+    struct mr_str all = {(const char *)key->data, key->len};
+    out->len =
+        at + (size_t)snprintf(out->text + at, sizeof out->text - at, "~%016" PRIx64 "%016" PRIx64,
+                              mr_doc_hash(all, MR_STR("0"), MR_STR("")),
+                              mr_doc_hash(all, MR_STR("1"), MR_STR("")));
+}
+
 void mr_mongo_id_of(struct mr_mongo_id *out, const struct mr_bson_value *key)
 {
     enum { UUID_SUBTYPE = 4, UUID_VALUE_BYTES = 5 + 16 };
@@ -203,11 +212,15 @@ void mr_mongo_id_of(struct mr_mongo_id *out, const struct mr_bson_value *key)
         put_uuid(out, key->data + 5);
     else
         put_value(out, key, 0);
-    if (out->len <= sizeof out->text)
-        return;
-    struct mr_str all = {(const char *)key->data, key->len};
-    out->len = CUT_BYTES + (size_t)snprintf(out->text + CUT_BYTES, sizeof out->text - CUT_BYTES,
-                                            "~%016" PRIx64 "%016" PRIx64,
-                                            mr_doc_hash(all, MR_STR("0"), MR_STR("")),
-                                            mr_doc_hash(all, MR_STR("1"), MR_STR("")));
+    if (out->len > sizeof out->text) {
+        size_t cut = CUT_BYTES; /* not inside of a character */
+        while (cut > 0 && ((unsigned char)out->text[cut] & 0xc0) == 0x80)
+            cut--;
+        put_hash(out, cut, key);
+    }
+}
+
+void mr_mongo_id_of_damaged(struct mr_mongo_id *out, const struct mr_bson_value *key)
+{
+    put_hash(out, 0, key);
 }
