@@ -91,6 +91,8 @@ void mr_durable_confirmed(struct mr_pump *pump, struct mr_subscription *s)
         take_over(pump, s);
     if (lease->waiter && lease->waiter->marker < s->active_after)
         lease->waiter->marker = s->active_after;
+    if (lease->waiter)
+        lease->waiter->version = s->journal_count;
     settle(s, MR_CONTROL_OK, "");
     pump->deliverer.queued = true;
     if (s->resync && s->gateway->stream != 0)

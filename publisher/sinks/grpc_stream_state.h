@@ -2,7 +2,7 @@
  * sides: grpc_stream.c (queue thread) and grpc_gateway.c (pump). */
 #ifndef MR_PUBLISHER_SINKS_GRPC_STREAM_STATE_H
 #define MR_PUBLISHER_SINKS_GRPC_STREAM_STATE_H
-#include "publisher/scope.h"
+#include "rpc/scope.h"
 #include "publisher/sinks/grpc_stream.h"
 
 enum {

@@ -1,7 +1,7 @@
-/* publisher/scope.h: what somebody who has shown who they are may do. Immutable once made, shared
+/* rpc/scope.h: what somebody who has shown who they are may do. Immutable once made, shared
  * by counted references; any thread. */
-#ifndef MR_PUBLISHER_SCOPE_H
-#define MR_PUBLISHER_SCOPE_H
+#ifndef MR_RPC_SCOPE_H
+#define MR_RPC_SCOPE_H
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>

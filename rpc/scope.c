@@ -1,4 +1,4 @@
-#include "publisher/scope.h"
+#include "rpc/scope.h"
 
 #include <stdlib.h>
 
