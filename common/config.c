@@ -16,6 +16,7 @@ enum {
     B = MR_CONFIG_READER_PUBLISHER,
     R = MR_CONFIG_READER_RELAY,
     PB = P | B,
+    BR = B | R,
     PMB = P | M | B,
     PMBR = PMB | R
 };

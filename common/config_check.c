@@ -87,6 +87,10 @@ static enum mr_rc check_addresses(const struct mr_config *config, struct mr_err 
     if (*relay && !is_address(relay))
         return mr_reject(err, MR_USAGE, "relay.listen: expected host:port or nothing, got \"%s\"",
                          relay);
+    const char *rest = config->rest_listen.text;
+    if (*rest && !is_address(rest))
+        return mr_reject(err, MR_USAGE, "rest.listen: expected host:port or nothing, got \"%s\"",
+                         rest);
     const char *http = config->http_listen.text;
     if (*http && !is_address(http))
         return mr_reject(err, MR_USAGE, "http.listen: expected host:port or nothing, got \"%s\"",
@@ -95,6 +99,52 @@ static enum mr_rc check_addresses(const struct mr_config *config, struct mr_err 
         strcmp(strrchr(http, ':'), ":0") != 0)
         return mr_reject(err, MR_USAGE,
                          "http.listen: the same address as publisher.grpc_listen, %s", http);
+    return MR_OK;
+}
+
+/* Addresses that nobody outside of this machine can reach. */
+static bool is_loopback(const char *address)
+{
+    return strncmp(address, "127.", 4) == 0 || strncmp(address, "localhost:", 10) == 0 ||
+           strncmp(address, "[::1]:", 6) == 0;
+}
+
+static enum mr_rc check_reach(const struct mr_config *config, struct mr_err *err)
+{
+    const struct {
+        const char *key, *address;
+    } rows[] = {{"publisher.grpc_listen", config->publisher_grpc_listen.text},
+                {"relay.listen", config->relay_listen.text},
+                {"rest.listen", config->rest_listen.text}};
+    bool authenticated = *config->auth_token.text || *config->auth_jwt_key.text ||
+                         *config->auth_jwt_key_file.text || *config->tls_client_ca.text;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0] && !authenticated; i++)
+        if (*rows[i].address && !is_loopback(rows[i].address))
+            return mr_reject(err, MR_USAGE,
+                             "%s: %s can be reached from outside, and nobody has to show who they "
+                             "are: expected auth.token, auth.jwt_key, auth.jwt_key_file or "
+                             "tls.client_ca, or a loopback address",
+                             rows[i].key, rows[i].address);
+    return MR_OK;
+}
+
+static enum mr_rc check_keys(const struct mr_config *config, struct mr_err *err)
+{
+    enum { TOKEN_MIN = 16, SECRET_MIN = 32 };
+    size_t token = strlen(config->auth_token.text), secret = strlen(config->auth_jwt_key.text);
+    bool shared = strncmp(config->auth_jwt_algorithm.text, "HS", 2) == 0;
+    if (token > 0 && token < TOKEN_MIN)
+        return mr_reject(err, MR_USAGE, "auth.token: expected at least %d characters", TOKEN_MIN);
+    if (secret > 0 && secret < SECRET_MIN)
+        return mr_reject(err, MR_USAGE, "auth.jwt_key: expected at least %d characters",
+                         SECRET_MIN);
+    if ((secret > 0 && !shared) || (*config->auth_jwt_key_file.text && shared))
+        return mr_reject(err, MR_USAGE, "auth.jwt_algorithm: %s goes with auth.jwt_key%s",
+                         config->auth_jwt_algorithm.text, shared ? "" : "_file");
+    if (!*config->tls_certificate.text != !*config->tls_key.text)
+        return mr_reject(err, MR_USAGE, "tls.certificate and tls.key: expected both or neither");
+    if (*config->tls_client_ca.text && !*config->tls_certificate.text)
+        return mr_reject(err, MR_USAGE, "tls.client_ca: it needs tls.certificate and tls.key");
     return MR_OK;
 }
 
@@ -165,6 +215,10 @@ enum mr_rc mr_config_check(const struct mr_config *config, struct mr_err *err)
         rc = check_source(config, err);
     if (rc == MR_OK)
         rc = check_addresses(config, err);
+    if (rc == MR_OK)
+        rc = check_reach(config, err);
+    if (rc == MR_OK)
+        rc = check_keys(config, err);
     if (rc == MR_OK)
         rc = check_rings(config, err);
     if (rc == MR_OK)

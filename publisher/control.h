@@ -11,8 +11,8 @@
 
 #include "matcher/engine/engine.h"
 #include "proto/json.h"
-#include "rpc/scope.h"
 #include "publisher/sink.h"
+#include "rpc/scope.h"
 
 enum mr_control_code {
     MR_CONTROL_OK,
@@ -71,9 +71,9 @@ struct mr_control {
     bool created;                   /* REPLACE: it had not been there */
     int64_t created_us, expires_us; /* of the first item, or of the subscription renewed */
     uint64_t log_id, marker; /* REGISTER: nothing behind this sequence is missed; 0: not known */
-    uint64_t version; /* REGISTER, REPLACE: of the index that has it */
-    uint32_t removed;               /* REMOVE_GATEWAY */
-    struct mr_json body;            /* GET, LIST, EXPLAIN; freed by mr_control_fini */
+    uint64_t version;        /* REGISTER, REPLACE: of the index that has it */
+    uint32_t removed;        /* REMOVE_GATEWAY */
+    struct mr_json body;     /* GET, LIST, EXPLAIN; freed by mr_control_fini */
 
     void (*done)(struct mr_control *control); /* pump's thread; may free it */
     /* The pump's. */

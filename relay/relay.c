@@ -19,13 +19,14 @@ static enum mr_rc open_server(struct mr_relay *r, struct mr_err *err)
 {
     const struct mr_config *config = &r->process->config;
     const struct mr_grpc_route routes[MR_RELAY_ROUTES] = {
-        {"/syntrix.puller.v1.PullerService/Subscribe", mr_consumer_begin, r},
-        {"/syntrix.puller.v1.PullerService/Acknowledge", mr_acknowledge_begin, r},
-        {"/grpc.health.v1.Health/Check", mr_grpc_health_check, r->health},
-        {"/grpc.health.v1.Health/Watch", mr_grpc_health_watch, r->health},
-        {"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", mr_grpc_reflection, NULL},
-        {"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", mr_grpc_reflection,
-         NULL},
+        {"/syntrix.puller.v1.PullerService/Subscribe", mr_consumer_begin, r, MR_GRPC_WHOLE},
+        {"/syntrix.puller.v1.PullerService/Acknowledge", mr_acknowledge_begin, r, MR_GRPC_WHOLE},
+        {"/grpc.health.v1.Health/Check", mr_grpc_health_check, r->health, MR_GRPC_ANYBODY},
+        {"/grpc.health.v1.Health/Watch", mr_grpc_health_watch, r->health, MR_GRPC_ANYBODY},
+        {"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", mr_grpc_reflection, NULL,
+         MR_GRPC_ANYBODY},
+        {"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", mr_grpc_reflection, NULL,
+         MR_GRPC_ANYBODY},
     };
     memcpy(r->routes, routes, sizeof routes);
     const struct mr_grpc_server_options options = {
@@ -34,6 +35,7 @@ static enum mr_rc open_server(struct mr_relay *r, struct mr_err *err)
         .message_bytes_max = MESSAGE_BYTES_MAX,
         .routes = r->routes,
         .route_count = MR_RELAY_ROUTES,
+        .config = config,
     };
     return mr_grpc_server_open(&r->server, &options, err);
 }

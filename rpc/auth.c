@@ -66,7 +66,7 @@ enum mr_rc mr_auth_open(struct mr_auth **out, const struct mr_config *config, st
 void mr_auth_close(struct mr_auth **auth)
 {
     if (*auth)
-        OPENSSL_cleanse((*auth)->key, sizeof (*auth)->key);
+        OPENSSL_cleanse((*auth)->key, sizeof(*auth)->key);
     free(*auth);
     *auth = NULL;
 }
@@ -84,8 +84,7 @@ static bool add_name(struct mr_scope_names *names, const json_t *value)
 }
 
 /* A claim that is a name or a list of names. Absent: everything or nothing. */
-static bool get_names(jwt_t *jwt, const char *claim, bool absent_is_all,
-                      struct mr_scope_names *out)
+static bool get_names(jwt_t *jwt, const char *claim, bool absent_is_all, struct mr_scope_names *out)
 {
     char *text = jwt_get_grants_json(jwt, claim);
     if (!text) {

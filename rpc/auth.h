@@ -19,9 +19,9 @@ MR_MUST_USE enum mr_rc mr_auth_open(struct mr_auth **out, const struct mr_config
                                     struct mr_err *err);
 void mr_auth_close(struct mr_auth **auth); /* NULL is allowed */
 
-/* header: the value of "Authorization"; data NULL: there is none. MR_OK: *out is what the bearer may
- * do, the caller's reference; NULL when no authentication is configured. MR_USAGE: no, and err says
- * why without a word of the token. */
+/* header: the value of "Authorization"; data NULL: there is none. MR_OK: *out is what the bearer
+ * may do, the caller's reference; NULL when no authentication is configured. MR_USAGE: no, and err
+ * says why without a word of the token. */
 MR_MUST_USE enum mr_rc mr_auth_check(const struct mr_auth *auth, struct mr_str header,
                                      struct mr_scope **out, struct mr_err *err);
 #endif

@@ -14,6 +14,8 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "rpc/auth.h"
+#include "rpc/grpc_tls.h"
 
 /* Streams stay open for days, so both sides must agree on pings. A peer that does not answer one
  * for a timeout is gone. gRPC's own clients may ping every 10 s and are not told to go away; half
@@ -36,7 +38,9 @@ struct mr_grpc_server {
     grpc_completion_queue *queue;
     pthread_t thread;
     uint16_t port;
-    _Atomic uint32_t calls; /* open; queue thread only, read by all */
+    struct mr_auth *auth;    /* NULL: everybody may do everything */
+    struct mr_grpc_tls *tls; /* NULL: plain */
+    _Atomic uint32_t calls;  /* open; queue thread only, read by all */
 
     /* The call that comes next. Queue thread only. */
     struct mr_grpc_op accept;
@@ -79,6 +83,44 @@ static void refuse_unknown(struct mr_grpc_call call, struct mr_str path)
     mr_grpc_refuse(call, GRPC_STATUS_UNIMPLEMENTED, text);
 }
 
+/* The value of a header; data NULL: there is none. Borrowed from the server's metadata. */
+static struct mr_str header(const struct mr_grpc_server *s, const char *name)
+{
+    for (size_t i = 0; i < s->metadata.count; i++) {
+        const grpc_metadata *m = &s->metadata.metadata[i];
+        if (mr_str_equal(mr_grpc_slice_str(&m->key), mr_str_from(name)))
+            return mr_grpc_slice_str(&m->value);
+    }
+    return (struct mr_str){NULL, 0};
+}
+
+/* May the caller use the route? The call's scope is set; or it is refused, and gone. */
+static bool admit(const struct mr_grpc_server *s, const struct mr_grpc_route *route,
+                  struct mr_str authorization, struct mr_grpc_call *call)
+{
+    struct mr_err err = {0};
+    struct mr_scope *scope = NULL;
+    if (route->access == MR_GRPC_ANYBODY || !s->auth)
+        return true;
+    enum mr_rc rc = mr_auth_check(s->auth, authorization, &scope, &err);
+    if (rc != MR_OK) {
+        mr_grpc_refuse(*call,
+                       rc == MR_USAGE ? GRPC_STATUS_UNAUTHENTICATED : GRPC_STATUS_UNAVAILABLE,
+                       err.text);
+        return false;
+    }
+    if (route->access == MR_GRPC_SCOPED) {
+        call->scope = scope;
+        return true;
+    }
+    bool whole = !scope || (scope->databases.all && scope->collections.all);
+    mr_scope_unref(scope);
+    if (!whole)
+        mr_grpc_refuse(*call, GRPC_STATUS_PERMISSION_DENIED,
+                       "the token does not reach every database and collection");
+    return whole;
+}
+
 static void accepted(void *owner, bool ok)
 {
     struct mr_grpc_server *s = owner;
@@ -89,15 +131,16 @@ static void accepted(void *owner, bool ok)
     }
     struct mr_grpc_call call = {.server = s, .call = s->next};
     grpc_call_details details = s->details;
-    grpc_metadata_array_destroy(&s->metadata);
     atomic_fetch_add_explicit(&s->calls, 1, memory_order_relaxed);
-    request_next(s);
     struct mr_str path = mr_grpc_slice_str(&details.method);
     const struct mr_grpc_route *route = find_route(s, path);
-    if (route)
-        route->begin(call, route->context);
-    else
+    bool admitted = route && admit(s, route, header(s, "authorization"), &call);
+    grpc_metadata_array_destroy(&s->metadata);
+    request_next(s);
+    if (!route)
         refuse_unknown(call, path);
+    else if (admitted)
+        route->begin(call, route->context);
     grpc_call_details_destroy(&details);
 }
 
@@ -269,7 +312,7 @@ static enum mr_rc listen_on(struct mr_grpc_server *s, struct mr_err *err)
     if (!s->server || !s->queue)
         return mr_reject(err, MR_FATAL, "gRPC server on %s: out of memory", s->options.listen);
     grpc_server_register_completion_queue(s->server, s->queue, NULL);
-    grpc_server_credentials *credentials = grpc_insecure_server_credentials_create();
+    grpc_server_credentials *credentials = mr_grpc_tls_credentials(s->tls);
     int port = grpc_server_add_http2_port(s->server, s->options.listen, credentials);
     grpc_server_credentials_release(credentials);
     if (port <= 0)
@@ -298,6 +341,8 @@ static void destroy(struct mr_grpc_server *s)
         grpc_completion_queue_destroy(s->queue);
     pthread_cond_destroy(&s->changed);
     pthread_mutex_destroy(&s->lock);
+    mr_grpc_tls_close(&s->tls);
+    mr_auth_close(&s->auth);
     free(s);
     grpc_shutdown();
 }
@@ -322,6 +367,14 @@ static void init_changed(struct mr_grpc_server *s)
     pthread_condattr_destroy(&attributes);
 }
 
+static enum mr_rc secure(struct mr_grpc_server *s, struct mr_err *err)
+{
+    if (!s->options.config)
+        return MR_OK;
+    enum mr_rc rc = mr_auth_open(&s->auth, s->options.config, err);
+    return rc == MR_OK ? mr_grpc_tls_open(&s->tls, s->options.config, err) : rc;
+}
+
 enum mr_rc mr_grpc_server_open(struct mr_grpc_server **out,
                                const struct mr_grpc_server_options *options, struct mr_err *err)
 {
@@ -335,7 +388,9 @@ enum mr_rc mr_grpc_server_open(struct mr_grpc_server **out,
     init_changed(s);
     gpr_set_log_function(log_of_grpc);
     grpc_init();
-    enum mr_rc rc = listen_on(s, err);
+    enum mr_rc rc = secure(s, err);
+    if (rc == MR_OK)
+        rc = listen_on(s, err);
     if (rc == MR_OK) {
         grpc_server_start(s->server);
         request_next(s);

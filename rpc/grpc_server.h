@@ -28,6 +28,15 @@ struct mr_grpc_server;
 struct mr_grpc_call {
     struct mr_grpc_server *server;
     grpc_call *call;
+    struct mr_scope
+        *scope; /* MR_GRPC_SCOPED: what the caller may do, a reference; NULL: everything */
+};
+
+/* Who may call a method. Authentication that is not configured lets everybody do everything. */
+enum mr_grpc_access {
+    MR_GRPC_ANYBODY, /* health and reflection */
+    MR_GRPC_SCOPED,  /* who has shown a token: begin looks at how far it reaches */
+    MR_GRPC_WHOLE,   /* whose token reaches every database and collection */
 };
 
 /* One method: how its calls begin. Queue thread; must not fail: a call that cannot be served is
@@ -36,6 +45,7 @@ struct mr_grpc_route {
     const char *path; /* "/package.Service/Method" */
     void (*begin)(struct mr_grpc_call call, void *context);
     void *context;
+    enum mr_grpc_access access;
 };
 
 struct mr_grpc_server_options {
@@ -44,6 +54,7 @@ struct mr_grpc_server_options {
     uint32_t message_bytes_max;
     const struct mr_grpc_route *routes; /* must outlive the server */
     uint32_t route_count;
+    const struct mr_config *config; /* for auth.* and tls.*; must outlive it; NULL: neither */
 };
 
 MR_MUST_USE enum mr_rc mr_grpc_server_open(struct mr_grpc_server **out,

@@ -203,8 +203,8 @@ static bool take_id(struct mr_str id, struct mr_request *request, struct mr_cont
 bool mr_rest_read_subscription(struct mr_rest_body *body, struct mr_str text, struct mr_str id,
                                struct mr_control *control, struct mr_control_item *item)
 {
-    static const char *const names[] = {"gatewayId", "subscriptionId", "tenant", "collection",
-                                        "filters",   "ttl",            NULL};
+    static const char *const names[] = {
+        "gatewayId", "subscriptionId", "tenant", "collection", "filters", "ttl", NULL};
     struct mr_request *request = &item->subscribe;
     *item = (struct mr_control_item){.subscribe = {.kind = MR_REQUEST_SUBSCRIBE}};
     if (!parse(body, text, control) || !only(body->root, names, "", control) ||

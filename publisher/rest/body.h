@@ -1,5 +1,5 @@
-/* publisher/rest/body.h: JSON bodies as requests to the pump. Strict: an unknown member, a member of
- * another type, a name twice are refused, with a message that begins with the member's path. */
+/* publisher/rest/body.h: JSON bodies as requests to the pump. Strict: an unknown member, a member
+ * of another type, a name twice are refused, with a message that begins with the member's path. */
 #ifndef MR_PUBLISHER_REST_BODY_H
 #define MR_PUBLISHER_REST_BODY_H
 #include "common/bson.h"

@@ -68,8 +68,9 @@ static void add_headers(struct MHD_Response *response, const struct mr_rest_call
 static enum MHD_Result respond(struct mr_rest_call *call, unsigned status, struct mr_json *json)
 {
     struct MHD_Response *response =
-        json->failed ? NULL
-                     : MHD_create_response_from_buffer(json->len, json->data, MHD_RESPMEM_MUST_FREE);
+        json->failed
+            ? NULL
+            : MHD_create_response_from_buffer(json->len, json->data, MHD_RESPMEM_MUST_FREE);
     if (!response) {
         mr_json_fini(json);
         return MHD_NO;
@@ -272,7 +273,8 @@ int mr_rest_handle(void *context, struct MHD_Connection *connection, const char 
         return MHD_YES;
     }
     if (call->asked)
-        return atomic_load_explicit(&call->ended, memory_order_acquire) ? (int)answer(call) : MHD_YES;
+        return atomic_load_explicit(&call->ended, memory_order_acquire) ? (int)answer(call)
+                                                                        : MHD_YES;
     mr_rest_guard_busy(&rest->guard, place_of(connection), true, mr_clock_ns());
     if (call->open)
         return (int)answer_document(connection);

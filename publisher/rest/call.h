@@ -33,7 +33,7 @@ struct mr_rest_call {
     uint64_t upload_max;
     bool too_large, asked;
     _Atomic bool ended; /* the pump is done with it */
-    bool open;                    /* served without a look at who asks */
+    bool open;          /* served without a look at who asks */
 };
 
 /* The route of a method and a path, or NULL: *allow says which methods the path has, NULL: none.

@@ -41,8 +41,8 @@ static void connection_changed(void *context, struct MHD_Connection *connection,
     *state = info ? mr_rest_guard_enter(&rest->guard, info->connect_fd, mr_clock_ns()) : NULL;
 }
 
-/* %XX once, in place. What would put a zero byte into a text stays as it is: a percent sign is in no
- * name. */
+/* %XX once, in place. What would put a zero byte into a text stays as it is: a percent sign is in
+ * no name. */
 static size_t unescape(void *context, struct MHD_Connection *connection, char *text)
 {
     (void)context;
@@ -82,21 +82,20 @@ static enum mr_rc listen_on(const char *address, int *out, struct mr_err *err)
 
 static enum mr_rc start_daemon(struct mr_rest *rest, int fd, struct mr_err *err)
 {
-    unsigned flags =
-        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME;
+    unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME;
     struct MHD_OptionItem more[4];
     int count = 0;
     if (rest->tls) {
         const char *trust = mr_rest_tls_trust(rest->tls);
         flags |= MHD_USE_TLS;
-        more[count++] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_CERT_CALLBACK, 0,
-                                                mr_rest_tls_callback()};
+        more[count++] =
+            (struct MHD_OptionItem){MHD_OPTION_HTTPS_CERT_CALLBACK, 0, mr_rest_tls_callback()};
         more[count++] = (struct MHD_OptionItem){
             MHD_OPTION_HTTPS_PRIORITIES, 0,
             (void *)(uintptr_t) "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"};
         if (trust)
-            more[count++] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_TRUST, 0,
-                                                    (void *)(uintptr_t)trust};
+            more[count++] =
+                (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_TRUST, 0, (void *)(uintptr_t)trust};
     }
     more[count] = (struct MHD_OptionItem){MHD_OPTION_END, 0, NULL};
     rest->daemon = MHD_start_daemon(

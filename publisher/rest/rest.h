@@ -1,6 +1,6 @@
-/* publisher/rest/rest.h: the control plane over HTTP: durable subscriptions are registered, renewed,
- * replaced, removed, looked at and explained. Paths, bodies and codes: docs/rest.md, and the
- * OpenAPI document that is served at /openapi.json.
+/* publisher/rest/rest.h: the control plane over HTTP: durable subscriptions are registered,
+ * renewed, replaced, removed, looked at and explained. Paths, bodies and codes: docs/rest.md, and
+ * the OpenAPI document that is served at /openapi.json.
  *
  * One thread of its own runs the server (libmicrohttpd); it hands requests to the pump by a queue
  * (publisher/control.h) and answers when the pump is done with them. A second one closes
@@ -8,8 +8,8 @@
 #ifndef MR_PUBLISHER_REST_REST_H
 #define MR_PUBLISHER_REST_REST_H
 #include "common/config.h"
-#include "rpc/auth.h"
 #include "publisher/control.h"
+#include "rpc/auth.h"
 
 struct mr_rest;
 

@@ -178,9 +178,9 @@ static const char *allowed(const char *path)
 {
     static const char *const bits[] = {"GET", "PUT", "POST", "DELETE"};
     static const char *const texts[] = {
-        NULL, "GET, HEAD", "PUT", "GET, HEAD, PUT", "POST", "GET, HEAD, POST", "PUT, POST",
-        "GET, HEAD, PUT, POST", "DELETE", "GET, HEAD, DELETE", "PUT, DELETE",
-        "GET, HEAD, PUT, DELETE"};
+        NULL,     "GET, HEAD",         "PUT",         "GET, HEAD, PUT",
+        "POST",   "GET, HEAD, POST",   "PUT, POST",   "GET, HEAD, PUT, POST",
+        "DELETE", "GET, HEAD, DELETE", "PUT, DELETE", "GET, HEAD, PUT, DELETE"};
     char name[MR_DURABLE_NAME_MAX + 1];
     size_t set = 0;
     for (size_t i = 0; i < ROUTE_COUNT; i++)

@@ -26,7 +26,7 @@ struct generation {
 
 struct mr_rest_tls {
     const struct mr_config *config;
-    char *trust; /* NUL-terminated */
+    char *trust;          /* NUL-terminated */
     pthread_mutex_t lock; /* of what follows */
     struct generation *current;
     struct stat certificate, key; /* as last read */

@@ -85,12 +85,14 @@ static enum mr_rc allocate(struct grpc_sink **out, const struct mr_config *confi
 static enum mr_rc open_server(struct grpc_sink *g, struct mr_err *err)
 {
     const struct mr_grpc_route routes[ROUTE_COUNT] = {
-        {"/syntrix.streamer.v1.StreamerService/Stream", mr_grpc_stream_begin, &g->streams},
-        {"/grpc.health.v1.Health/Check", mr_grpc_health_check, g->health},
-        {"/grpc.health.v1.Health/Watch", mr_grpc_health_watch, g->health},
-        {"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", mr_grpc_reflection, NULL},
-        {"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", mr_grpc_reflection,
-         NULL},
+        {"/syntrix.streamer.v1.StreamerService/Stream", mr_grpc_stream_begin, &g->streams,
+         MR_GRPC_SCOPED},
+        {"/grpc.health.v1.Health/Check", mr_grpc_health_check, g->health, MR_GRPC_ANYBODY},
+        {"/grpc.health.v1.Health/Watch", mr_grpc_health_watch, g->health, MR_GRPC_ANYBODY},
+        {"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", mr_grpc_reflection, NULL,
+         MR_GRPC_ANYBODY},
+        {"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", mr_grpc_reflection, NULL,
+         MR_GRPC_ANYBODY},
     };
     memcpy(g->routes, routes, sizeof routes);
     const struct mr_grpc_server_options options = {
@@ -99,6 +101,7 @@ static enum mr_rc open_server(struct grpc_sink *g, struct mr_err *err)
         .message_bytes_max = (uint32_t)g->base.config->publisher_message_bytes_max,
         .routes = g->routes,
         .route_count = ROUTE_COUNT,
+        .config = g->base.config,
     };
     return mr_grpc_server_open(&g->server, &options, err);
 }

@@ -207,10 +207,13 @@ static void let_go(struct mr_grpc_stream *s)
 static struct mr_grpc_stream *create(struct mr_grpc_streams *streams, struct mr_grpc_call call)
 {
     struct mr_grpc_stream *s = calloc(1, sizeof *s);
-    if (!s)
+    if (!s) {
+        mr_scope_unref(call.scope);
         return NULL;
+    }
     s->streams = streams;
     s->call = call;
+    s->scope = call.scope;
     atomic_init(&s->refs, 2);
     pthread_mutex_init(&s->lock, NULL);
     s->open.stream = s->close.stream = s;
@@ -240,8 +243,10 @@ void mr_grpc_stream_begin(struct mr_grpc_call call, void *context)
     struct mr_grpc_stream *s = create(streams, call);
     grpc_status_code status = s ? mr_grpc_stream_admit(streams, s) : GRPC_STATUS_RESOURCE_EXHAUSTED;
     if (status != GRPC_STATUS_OK) {
-        if (s)
+        if (s) {
             pthread_mutex_destroy(&s->lock);
+            mr_scope_unref(s->scope);
+        }
         free(s);
         refuse_stream(call, status, streams->limits.streams_max);
         return;

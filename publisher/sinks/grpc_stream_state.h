@@ -2,8 +2,8 @@
  * sides: grpc_stream.c (queue thread) and grpc_gateway.c (pump). */
 #ifndef MR_PUBLISHER_SINKS_GRPC_STREAM_STATE_H
 #define MR_PUBLISHER_SINKS_GRPC_STREAM_STATE_H
-#include "rpc/scope.h"
 #include "publisher/sinks/grpc_stream.h"
+#include "rpc/scope.h"
 
 enum {
     MR_GRPC_CHUNK = 64, /* messages taken from the out queue under one lock */
