@@ -11,9 +11,9 @@
 enum { FILE_BYTES_MAX = 256 * 1024, FILE_COUNT = 3 };
 
 struct mr_grpc_tls {
-    const char *paths[FILE_COUNT];  /* certificate, key, authority; the last one may be empty */
-    struct stat seen[FILE_COUNT];   /* as last taken over */
-    bool taken;                     /* gRPC has had a configuration */
+    const char *paths[FILE_COUNT]; /* certificate, key, authority; the last one may be empty */
+    struct stat seen[FILE_COUNT];  /* as last taken over */
+    bool taken;                    /* gRPC has had a configuration */
 };
 
 static const char *const options[FILE_COUNT] = {"tls.certificate", "tls.key", "tls.client_ca"};
@@ -68,8 +68,8 @@ static bool changed(const struct stat *a, const struct stat *b)
 }
 
 /* gRPC asks before each handshake, from the one thread that runs its queue. */
-static grpc_ssl_certificate_config_reload_status
-fetch(void *context, grpc_ssl_server_certificate_config **out)
+static grpc_ssl_certificate_config_reload_status fetch(void *context,
+                                                       grpc_ssl_server_certificate_config **out)
 {
     struct mr_grpc_tls *tls = context;
     struct stat now[FILE_COUNT] = {0};
