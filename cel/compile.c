@@ -100,7 +100,7 @@ static const struct mr_cel_node *add_steps(struct mr_cel_compiler *c,
                                            const struct mr_cel_node *node)
 {
     const struct mr_cel_node *chain[256];
-    struct mr_str field;
+    struct mr_str field = {NULL, 0};
     uint32_t count = 0;
     while (count < 256 && is_step(c, node, &field)) {
         chain[count++] = node;

@@ -6,7 +6,7 @@ static const struct mr_str no_detail = {NULL, 0};
 /* What an element of this form is as a value: cells are in programs only. */
 static struct mr_cel_val element(uint8_t form, const struct mr_cel_val *at)
 {
-    return form == MR_CEL_FORM_CONST ? mr_cel_cell_load(at) : *at;
+    return form == MR_CEL_FORM_CONST ? mr_cel_cell_load(at) : mr_cel_get(at);
 }
 
 static const struct mr_cel_val *map_entries(struct mr_cel_val map)
@@ -52,18 +52,18 @@ static bool next_of_bson(struct mr_cel_iter *it)
     if (at == end)
         return false;
     uint8_t type = *at++;
-    const uint8_t *nul = memchr(at, 0, (size_t)(end - at));
-    int64_t size = nul ? mr_cel_bson_size(type, nul + 1, end) : -1;
-    if (size < 0) {
+    const uint8_t *start = mr_cel_key_skip(at, end);
+    const uint8_t *next = start ? mr_cel_bson_skip(type, start, end) : NULL;
+    if (!next) {
         it->failed = mr_cel_error(MR_CEL_E_BAD_DOCUMENT, no_detail);
         return false;
     }
-    struct mr_bson_value value = {.type = type, .data = nul + 1, .len = (uint32_t)size};
-    it->value = mr_cel_from_bson(it->ctx, &value);
+    struct mr_bson_value value = {.type = type, .data = start, .len = (uint32_t)(next - start)};
+    mr_cel_set(&it->value, mr_cel_from_bson(it->ctx, &value));
     it->key = it->kind == MR_CEL_LIST
                   ? mr_cel_int(it->index)
-                  : mr_cel_string((struct mr_str){(const char *)at, (size_t)(nul - at)});
-    it->bson.at = nul + 1 + size;
+                  : mr_cel_string((struct mr_str){(const char *)at, (size_t)(start - 1 - at)});
+    it->bson.at = next;
     if (it->value.kind == MR_CEL_ERROR) {
         it->failed = it->value;
         return false;
@@ -107,16 +107,17 @@ static bool bson_walk(struct mr_cel_ctx *ctx, struct mr_cel_val container, uint6
     *count = 0;
     while (it.at < it.end && mr_cel_charge(ctx, 1)) {
         uint8_t type = *it.at++;
-        const uint8_t *nul = memchr(it.at, 0, (size_t)(it.end - it.at));
-        int64_t size = nul ? mr_cel_bson_size(type, nul + 1, it.end) : -1;
-        if (size < 0)
+        const uint8_t *start = mr_cel_key_skip(it.at, it.end);
+        const uint8_t *next = start ? mr_cel_bson_skip(type, start, it.end) : NULL;
+        if (!next)
             return false;
         if (*count == index) {
-            *out = (struct mr_bson_value){.type = type, .data = nul + 1, .len = (uint32_t)size};
+            *out = (struct mr_bson_value){
+                .type = type, .data = start, .len = (uint32_t)(next - start)};
             return true;
         }
         ++*count;
-        it.at = nul + 1 + size;
+        it.at = next;
     }
     return index == UINT64_MAX && ctx->fatal == 0;
 }

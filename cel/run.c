@@ -52,7 +52,7 @@ static inline struct mr_cel_val step(struct mr_cel_machine *m, struct mr_cel_val
 static struct mr_cel_val variable(const struct mr_cel_machine *m, uint32_t index)
 {
     if (__builtin_expect(index < m->run->variable_count, 1))
-        return m->run->variables[index];
+        return mr_cel_get(&m->run->variables[index]);
     const struct mr_cel_text_at *name =
         (const struct mr_cel_text_at *)(const void *)(m->program->bytes + mr_cel_head_of(m->program)
                                                                               ->variables.offset) +
@@ -104,7 +104,7 @@ static struct mr_cel_val merge(struct mr_cel_val so_far, struct mr_cel_val v, bo
 #define FETCH(operand)                                                      \
     (__builtin_expect((operand)&MR_CEL_CONSTANT, 0)                         \
          ? mr_cel_cell_load(&cells[(operand) & ~(unsigned)MR_CEL_CONSTANT]) \
-         : registers[operand])
+         : mr_cel_get(&registers[operand]))
 #define DISPATCH() goto *labels[(ins = &code[pc++])->op]
 #define ON(name)   on_##name:
 #define PLACED(v)  ((v).kind == MR_CEL_ERROR ? mr_cel_error_placed((v), pc) : (v))
@@ -155,23 +155,23 @@ on_trace: /* what the instruction before has left */
 finish_truth:
     switch (ins->mode) {
     case MR_CEL_MODE_VALUE:
-        registers[ins->dst] = mr_cel_bool(truth);
+        mr_cel_set(&registers[ins->dst], mr_cel_bool(truth));
         DISPATCH();
     case MR_CEL_MODE_AND_FIRST:
     case MR_CEL_MODE_AND_NEXT:
         if (!truth) {
-            registers[ins->dst] = mr_cel_bool(false);
+            mr_cel_set(&registers[ins->dst], mr_cel_bool(false));
             pc = ins->target;
         } else if (ins->mode == MR_CEL_MODE_AND_FIRST) {
-            registers[ins->dst] = mr_cel_bool(true);
+            mr_cel_set(&registers[ins->dst], mr_cel_bool(true));
         }
         DISPATCH();
     default:
         if (truth) {
-            registers[ins->dst] = mr_cel_bool(true);
+            mr_cel_set(&registers[ins->dst], mr_cel_bool(true));
             pc = ins->target;
         } else if (ins->mode == MR_CEL_MODE_OR_FIRST) {
-            registers[ins->dst] = mr_cel_bool(false);
+            mr_cel_set(&registers[ins->dst], mr_cel_bool(false));
         }
         DISPATCH();
     }
@@ -188,7 +188,7 @@ finish: /* v, by mode */
     v = merge(registers[ins->dst], v,
               ins->mode == MR_CEL_MODE_AND_FIRST || ins->mode == MR_CEL_MODE_OR_FIRST);
 store:
-    registers[ins->dst] = PLACED(v);
+    mr_cel_set(&registers[ins->dst], PLACED(v));
     DISPATCH();
 
 slow_value:
@@ -200,7 +200,7 @@ slow_value:
     if (m->ctx.fatal != 0)
         v = mr_cel_error_placed(mr_cel_stopped(&m->ctx), pc);
     if (traced) {
-        registers[ins->dst] = v;
+        mr_cel_set(&registers[ins->dst], v);
         m->run->trace(m->run->trace_context, pc - 1, v);
     }
     return v;
@@ -313,13 +313,13 @@ slow_value:
         DISPATCH();
     }
     v = merge(v, v, true);
-    registers[ins->dst] = PLACED(v);
+    mr_cel_set(&registers[ins->dst], PLACED(v));
     pc = ins->c;
     DISPATCH();
     ON(ITERATE)
     v = FETCH(ins->a);
     if (!mr_cel_run_iterate(m, &m->loops[ins->b], &v)) {
-        registers[ins->dst] = PLACED(v);
+        mr_cel_set(&registers[ins->dst], PLACED(v));
         pc = ins->target;
     }
     DISPATCH();
@@ -328,20 +328,21 @@ slow_value:
     if (mr_cel_iter_next(&loop->it)) {
         m->ctx.budget -=
             pc - ins->target; /* at least what the turn costs; next charges when it is used up */
-        registers[ins->dst] = ins->a == MR_CEL_NO_REGISTER && loop->it.kind == MR_CEL_MAP
-                                  ? loop->it.key
-                                  : loop->it.value;
+        mr_cel_set(&registers[ins->dst],
+                   mr_cel_get(ins->a == MR_CEL_NO_REGISTER && loop->it.kind == MR_CEL_MAP
+                                  ? &loop->it.key
+                                  : &loop->it.value));
         if (ins->a != MR_CEL_NO_REGISTER)
-            registers[ins->a] = loop->it.key;
+            mr_cel_set(&registers[ins->a], mr_cel_get(&loop->it.key));
         pc = ins->target;
     } else if (loop->it.failed.kind == MR_CEL_ERROR) {
-        registers[ins->c] = PLACED(loop->it.failed);
+        mr_cel_set(&registers[ins->c], PLACED(loop->it.failed));
         if (m->ctx.fatal != 0)
             return mr_cel_error_placed(mr_cel_stopped(&m->ctx), pc);
     }
     DISPATCH();
     ON(INCREMENT)
-    registers[ins->dst] = mr_cel_int((int64_t)(registers[ins->dst].bits + 1));
+    mr_cel_set(&registers[ins->dst], mr_cel_int((int64_t)(registers[ins->dst].bits + 1)));
     DISPATCH();
     ON(APPEND)
     v = mr_cel_run_append(m, &m->loops[ins->b], FETCH(ins->a));
@@ -353,7 +354,7 @@ slow_value:
     v = mr_cel_run_put_all(m, &m->loops[ins->b], FETCH(ins->a));
 unless_null:
     if (v.kind != MR_CEL_NULL) {
-        registers[ins->dst] = PLACED(v);
+        mr_cel_set(&registers[ins->dst], PLACED(v));
         pc = ins->target;
     }
     DISPATCH();
@@ -370,7 +371,7 @@ unless_null:
     v = FETCH(ins->a);
     if (mr_cel_run_unwrap(&v))
         goto store;
-    registers[ins->b] = PLACED(v);
+    mr_cel_set(&registers[ins->b], PLACED(v));
     pc = ins->target;
     DISPATCH();
     ON(OR_ELSE)
@@ -378,7 +379,7 @@ unless_null:
     truth = mr_cel_run_unwrap(&v);
     if (truth || v.kind != MR_CEL_OPTIONAL) { /* a value, or an error */
         v = truth && ins->c == 0 ? a : v;
-        registers[ins->dst] = PLACED(v);
+        mr_cel_set(&registers[ins->dst], PLACED(v));
         pc = ins->target;
     }
     DISPATCH();
