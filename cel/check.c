@@ -94,11 +94,16 @@ static const struct mr_cel_type *field_type(struct mr_cel_checker *c,
     case MR_CEL_TYPE_MAP:
         return mr_cel_infer_resolve(c, operand->params[1]);
     default:
-        return mr_cel_checker_mismatch(c, node, "%s has no fields, so no .%.*s; only maps have",
-                                       mr_cel_checker_text(c, operand, text),
-                                       (int)(node->text.len < 80 ? node->text.len : 80),
-                                       node->text.data);
+        break;
     }
+    int len = (int)(node->text.len < 80 ? node->text.len : 80);
+    const struct mr_cel_name *function = mr_cel_env_find(c->front->env, node->text);
+    mr_cel_checker_text(c, operand, text);
+    if (function && function->function != MR_CEL_FN_NONE)
+        return mr_cel_checker_mismatch(c, node, "%s has no fields; did you mean .%.*s()?", text,
+                                       len, node->text.data);
+    return mr_cel_checker_mismatch(c, node, "%s has no fields, so no .%.*s; only maps have", text,
+                                   len, node->text.data);
 }
 
 static const struct mr_cel_type *check_select(struct mr_cel_checker *c, struct mr_cel_node *node)

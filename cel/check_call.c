@@ -319,6 +319,16 @@ static const struct mr_cel_type *no_operator(struct mr_cel_checker *c, struct mr
         hint = "; expected an int or a double";
     else if (call->function == MR_CEL_FN_IN)
         hint = "; expected a list of such values or a map with such keys behind in";
+    else if ((left->kind == MR_CEL_TYPE_STRING) != (right->kind == MR_CEL_TYPE_STRING) &&
+             (left->kind == MR_CEL_TYPE_TIMESTAMP || right->kind == MR_CEL_TYPE_TIMESTAMP))
+        hint = "; a timestamp is written timestamp(\"2024-01-31T00:00:00Z\")";
+    else if ((left->kind == MR_CEL_TYPE_STRING) != (right->kind == MR_CEL_TYPE_STRING) &&
+             (left->kind == MR_CEL_TYPE_DURATION || right->kind == MR_CEL_TYPE_DURATION))
+        hint = "; a duration is written duration(\"1h30m\")";
+    else if (call->function == MR_CEL_FN_MODULO && is_number(left) && left == right)
+        hint = "; % is for int and uint";
+    else if (mr_cel_hint_minus(c, call->first->next))
+        hint = mr_cel_hint_minus(c, call->first->next);
     else if (left != right && is_number(left) && is_number(right))
         hint = "; numbers are converted by int(), uint() or double(), and written 2, 2u or 2.0";
     else if (call->function == MR_CEL_FN_EQUAL || call->function == MR_CEL_FN_NOT_EQUAL)
@@ -387,55 +397,6 @@ static const struct mr_cel_type *no_match(struct mr_cel_checker *c, struct mr_ce
     add_types(c, &got, arguments, ", ");
     add(&got, ")", 1);
     return mr_cel_checker_mismatch(c, call, "expected %s, got %.120s", wanted.bytes, got.bytes);
-}
-
-/* A name that is no function. Macros with another number of arguments come here, too. */
-static const struct mr_cel_type *unknown(struct mr_cel_checker *c, struct mr_cel_node *call)
-{
-    static const struct {
-        struct mr_str name;
-        const char *use;
-    } macros[] = {
-        {{"has", 3}, "has(a.b)"},
-        {{"all", 3}, "list.all(x, condition)"},
-        {{"exists", 6}, "list.exists(x, condition)"},
-        {{"exists_one", 10}, "list.exists_one(x, condition)"},
-        {{"existsOne", 9}, "list.existsOne(x, condition)"},
-        {{"map", 3}, "list.map(x, value) or list.map(x, condition, value)"},
-        {{"filter", 6}, "list.filter(x, condition)"},
-        {{"transformList", 13}, "list.transformList(i, x, value)"},
-        {{"transformMap", 12}, "map.transformMap(k, v, value)"},
-        {{"transformMapEntry", 17}, "map.transformMapEntry(k, v, {key: value})"},
-        {{"optMap", 6}, "optional.optMap(x, value)"},
-        {{"optFlatMap", 10}, "optional.optFlatMap(x, optional)"},
-        {{"sortBy", 6}, "list.sortBy(x, key)"},
-        {{"bind", 4}, "cel.bind(x, value, expression)"},
-    };
-    struct mr_str name = call->text, near = {NULL, 0};
-    const char *use = NULL;
-    int len = (int)(name.len < 80 ? name.len : 80);
-    unsigned allowed = name.len < 5 ? 1 : 2, best = allowed + 1;
-    for (unsigned i = 0; i < sizeof macros / sizeof macros[0]; i++) {
-        unsigned edits = mr_cel_edit_distance(name, macros[i].name, allowed);
-        if (edits < best) {
-            best = edits;
-            use = macros[i].use;
-        }
-    }
-    if (use && mr_str_equal(name, MR_STR("has")))
-        return mr_cel_checker_mismatch(c, call, "expected %s, got another use of has", use);
-    if (best > 0)
-        near = mr_cel_env_nearest(c->front->env, name, true);
-    if (near.data && mr_cel_edit_distance(name, near, 3) <= best)
-        return mr_cel_checker_mismatch(c, call, "unknown function %.*s; did you mean %.*s?", len,
-                                       name.data, (int)near.len, near.data);
-    if (use && best == 0)
-        return mr_cel_checker_mismatch(c, call, "expected %s, got another use of %.*s", use, len,
-                                       name.data);
-    if (use)
-        return mr_cel_checker_mismatch(c, call, "unknown function %.*s; did you mean %s?", len,
-                                       name.data, use);
-    return mr_cel_checker_mismatch(c, call, "unknown function %.*s", len, name.data);
 }
 
 static bool is_dyn(const struct mr_cel_type *type)
@@ -551,11 +512,21 @@ const struct mr_cel_type *mr_cel_check_call(struct mr_cel_checker *c, struct mr_
             call->index = name->number;
         }
     }
-    for (struct mr_cel_node *argument = call->first; argument; argument = argument->next)
+    struct mr_cel_node *argument = call->first;
+    if (call->flags & MR_CEL_FLAG_MEMBER) {
         if (!mr_cel_check_node(c, argument))
             return NULL;
-    if (!is_operator && !name)
-        return unknown(c, call);
+        argument = argument->next;
+    }
+    /* Before the arguments: they may be those of a macro whose name is misspelt. */
+    const struct mr_cel_type *unknown = is_operator || name ? NULL : mr_cel_hint_function(c, call);
+    if (!is_operator && !name && !unknown)
+        return NULL;
+    for (; argument; argument = argument->next)
+        if (!mr_cel_check_node(c, argument))
+            return NULL;
+    if (unknown)
+        return unknown;
     const struct mr_cel_declared *declared = name ? name->declared : NULL;
     const struct mr_cel_type *type =
         is_operator && call->count == 2 ? plain_operator(c, call) : NULL;

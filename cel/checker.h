@@ -63,6 +63,16 @@ MR_MUST_USE bool mr_cel_resolve_chain(struct mr_cel_checker *c, struct mr_cel_no
 const struct mr_cel_name *mr_cel_resolve_function(struct mr_cel_checker *c,
                                                   struct mr_cel_node *call);
 
+/* What may be meant by what is not known (cel/hint.c). Both set the diag, or return dyn where types
+ * are not checked. call: of a function that is none; root: an IDENT that names nothing. */
+const struct mr_cel_type *mr_cel_hint_function(struct mr_cel_checker *c,
+                                               const struct mr_cel_node *call);
+const struct mr_cel_type *mr_cel_hint_name(struct mr_cel_checker *c,
+                                           const struct mr_cel_node *root);
+/* For a value that stands behind "name-": the minus may be a part of the name. NULL: it does not.
+ */
+const char *mr_cel_hint_minus(const struct mr_cel_checker *c, const struct mr_cel_node *node);
+
 /* Inference. All return NULL or false also when c->failed got set. */
 const struct mr_cel_type *mr_cel_infer_fresh(struct mr_cel_checker *c);
 /* What a type is by now, at its top. */

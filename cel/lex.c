@@ -266,10 +266,14 @@ static struct mr_cel_token sign(struct mr_cel_lex *lex, uint32_t start)
     case '!':
         return pair(lex, start, '=', MR_CEL_T_NOT_EQUAL, MR_CEL_T_NOT);
     case '<':
+        if (byte_at(lex, start + 1) == '>')
+            return bad(lex, start, start + 2, "no operator; did you mean !=?");
         return pair(lex, start, '=', MR_CEL_T_LESS_EQUAL, MR_CEL_T_LESS);
     case '>':
         return pair(lex, start, '=', MR_CEL_T_GREATER_EQUAL, MR_CEL_T_GREATER);
     case '=':
+        if (byte_at(lex, start + 1) == '=' && byte_at(lex, start + 2) == '=')
+            return bad(lex, start, start + 3, "no operator; did you mean ==?");
         return doubled(lex, start, MR_CEL_T_EQUAL, "no operator; did you mean ==?");
     case '&':
         return doubled(lex, start, MR_CEL_T_AND, "no operator; did you mean &&?");
@@ -290,8 +294,10 @@ static struct mr_cel_token other(struct mr_cel_lex *lex, uint32_t start)
     if (byte_at(lex, start) == ';')
         return bad(lex, start, at, "not expected; an expression is one value, without ;");
     if (byte_at(lex, start) >= 0x80)
-        return bad(lex, start, at, "not expected; outside of strings only ASCII is used");
-    return bad(lex, start, at, "not expected");
+        return bad(lex, start, at,
+                   "not expected; outside of strings only ASCII is used, and other "
+                   "fields are read by doc[\"name\"]");
+    return bad(lex, start, at, NULL);
 }
 
 struct mr_cel_token mr_cel_lex_next(struct mr_cel_lex *lex)

@@ -56,7 +56,7 @@ struct mr_cel_token {
 struct mr_cel_lex {
     struct mr_str source;
     uint32_t at;
-    const char *problem; /* behind a BAD token: what is wrong with it; static storage */
+    const char *problem; /* behind a BAD token: what is wrong with it; NULL: nothing starts so */
 };
 
 /* The next token. Behind the end: END again and again; behind a BAD one the lexer does not go on.

@@ -3,14 +3,9 @@
 #include "cel/parser.h"
 #include "cel/utf8.h"
 
-static struct mr_str token_text(const struct mr_cel_parser *p)
-{
-    return (struct mr_str){p->lex.source.data + p->token.start, p->token.end - p->token.start};
-}
-
 static struct mr_cel_node *fail_token(struct mr_cel_parser *p, const char *problem)
 {
-    struct mr_str text = token_text(p);
+    struct mr_str text = mr_cel_parser_text(p);
     return mr_cel_parser_fail(p, p->token.start, (uint32_t)text.len, "%.*s: %s",
                               text.len < 80 ? (int)text.len : 80, text.data, problem);
 }
@@ -44,7 +39,7 @@ static bool magnitude(struct mr_str digits, uint64_t *out)
 static struct mr_cel_node *integer(struct mr_cel_parser *p, struct mr_cel_node *node, bool negative)
 {
     uint64_t value;
-    if (!magnitude(token_text(p), &value) || value > (uint64_t)INT64_MAX + negative)
+    if (!magnitude(mr_cel_parser_text(p), &value) || value > (uint64_t)INT64_MAX + negative)
         return fail_token(p, "does not fit an int: -9223372036854775808 to 9223372036854775807");
     node->sub = MR_CEL_LITERAL_INT;
     node->integer = negative ? (int64_t)(0 - value) : (int64_t)value;
@@ -53,7 +48,7 @@ static struct mr_cel_node *integer(struct mr_cel_parser *p, struct mr_cel_node *
 
 static struct mr_cel_node *natural(struct mr_cel_parser *p, struct mr_cel_node *node)
 {
-    struct mr_str text = token_text(p);
+    struct mr_str text = mr_cel_parser_text(p);
     text.len--; /* the u */
     if (!magnitude(text, &node->natural))
         return fail_token(p, "does not fit a uint: 0 to 18446744073709551615");
@@ -64,7 +59,7 @@ static struct mr_cel_node *natural(struct mr_cel_parser *p, struct mr_cel_node *
 static struct mr_cel_node *real(struct mr_cel_parser *p, struct mr_cel_node *node, bool negative)
 {
     double value;
-    if (!mr_cel_double_parse(token_text(p), &value))
+    if (!mr_cel_double_parse(mr_cel_parser_text(p), &value))
         return fail_token(p, "does not fit a double: at most 1.7976931348623157e308");
     node->sub = MR_CEL_LITERAL_DOUBLE;
     node->number = negative ? -value : value;
@@ -168,7 +163,7 @@ static struct mr_cel_node *unescape(struct mr_cel_parser *p, struct mr_cel_node 
 
 static struct mr_cel_node *string(struct mr_cel_parser *p, struct mr_cel_node *node)
 {
-    struct mr_str text = token_text(p);
+    struct mr_str text = mr_cel_parser_text(p);
     uint32_t at = 0, quotes = 1;
     bool raw = false;
     node->sub = p->token.kind == MR_CEL_T_BYTES ? MR_CEL_LITERAL_BYTES : MR_CEL_LITERAL_STRING;

@@ -3,84 +3,8 @@
  * Recursion is bounded by the limit DEPTH, and so is the height of the tree, because what walks the
  * tree later recurses as deep. Chains of ! and -, of a ? b : c ? d : e, and of operators of one
  * precedence are loops here: they cost no stack, but height (&& and || not even that). */
-#include <stdio.h>
-
 #include "cel/parser.h"
 #include "cel/utf8.h"
-
-struct mr_cel_node *mr_cel_parser_fail(struct mr_cel_parser *p, uint32_t start, uint32_t len,
-                                       const char *format, ...)
-{
-    char text[sizeof p->front->diag->text];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    (void)mr_cel_diag_set(p->front->diag, p->lex.source, start, len, MR_CEL_STAGE_PARSE, "%s",
-                          text);
-    return NULL;
-}
-
-struct mr_cel_node *mr_cel_parser_over(struct mr_cel_parser *p, uint32_t start,
-                                       enum mr_cel_limit limit)
-{
-    (void)mr_cel_diag_limit(p->front->diag, p->lex.source, start, limit, p->front->limits);
-    return NULL;
-}
-
-struct mr_cel_node *mr_cel_parser_node(struct mr_cel_parser *p, enum mr_cel_node_kind kind,
-                                       uint32_t start)
-{
-    if (p->node_count >= p->front->limits->nodes_max)
-        return mr_cel_parser_over(p, start, MR_CEL_LIMIT_NODES);
-    struct mr_cel_node *node = mr_cel_arena_alloc(p->front->arena, sizeof *node);
-    if (!node)
-        return mr_cel_parser_over(p, start, MR_CEL_LIMIT_COMPILE_BYTES);
-    p->node_count++;
-    memset(node, 0, sizeof *node);
-    node->kind = (uint8_t)kind;
-    node->at = node->start = start;
-    node->end = p->taken_end;
-    return node;
-}
-
-void mr_cel_parser_take(struct mr_cel_parser *p)
-{
-    p->taken_end = p->token.end;
-    p->token = mr_cel_lex_next(&p->lex);
-}
-
-static struct mr_str token_text(const struct mr_cel_parser *p)
-{
-    return (struct mr_str){p->lex.source.data + p->token.start, p->token.end - p->token.start};
-}
-
-/* "expected WHAT, got THIS". */
-static struct mr_cel_node *expected(struct mr_cel_parser *p, const char *what)
-{
-    struct mr_str got = token_text(p);
-    int len = got.len < 40 ? (int)got.len : 40;
-    while (len > 0 && (size_t)len < got.len && ((uint8_t)got.data[len] & 0xc0) == 0x80)
-        len--;
-    switch (p->token.kind) {
-    case MR_CEL_T_BAD:
-        if ((int)got.len > len || memchr(got.data, '\n', got.len))
-            return mr_cel_parser_fail(p, p->token.start, (uint32_t)got.len, "%s", p->lex.problem);
-        return mr_cel_parser_fail(p, p->token.start, (uint32_t)got.len, "%.*s: %s", len, got.data,
-                                  p->lex.problem);
-    case MR_CEL_T_END:
-        return mr_cel_parser_fail(p, p->token.start, 1,
-                                  "expected %s, got the end of the expression", what);
-    case MR_CEL_T_RESERVED:
-        return mr_cel_parser_fail(
-            p, p->token.start, (uint32_t)got.len,
-            "expected %s, got the reserved word %.*s, which can only stand behind a dot", what, len,
-            got.data);
-    default:
-        return mr_cel_parser_fail(p, p->token.start, (uint32_t)got.len, "expected %s, got %.*s%s",
-                                  what, len, got.data, (int)got.len > len ? "..." : "");
-    }
-}
 
 static bool take_if(struct mr_cel_parser *p, enum mr_cel_token_kind kind)
 {
@@ -125,9 +49,9 @@ static struct mr_cel_node *arguments(struct mr_cel_parser *p, struct mr_cel_node
         if (p->token.kind == MR_CEL_T_RPAREN)
             break;
         if (!take_if(p, MR_CEL_T_COMMA))
-            return expected(p, "\",\" or \")\" behind an argument");
+            return mr_cel_parser_expected(p, "\",\" or \")\" behind an argument");
         if (p->token.kind == MR_CEL_T_RPAREN)
-            return expected(p, "an argument behind \",\"");
+            return mr_cel_parser_expected(p, "an argument behind \",\"");
     }
     mr_cel_parser_take(p);
     if (!complete(p, call))
@@ -177,7 +101,7 @@ static struct mr_cel_node *list(struct mr_cel_parser *p)
             item->flags |= MR_CEL_FLAG_OPTIONAL_ENTRY;
         last = mr_cel_node_append(node, last, item);
         if (!take_if(p, MR_CEL_T_COMMA) && p->token.kind != MR_CEL_T_RBRACKET)
-            return expected(p, "\",\" or \"]\" behind a list's item");
+            return mr_cel_parser_expected(p, "\",\" or \"]\" behind a list's item");
     }
     mr_cel_parser_take(p);
     return complete(p, node);
@@ -188,11 +112,11 @@ static struct mr_cel_node *field_name(struct mr_cel_parser *p)
 {
     enum mr_cel_token_kind kind = p->token.kind;
     if (kind != MR_CEL_T_IDENT && kind != MR_CEL_T_RESERVED && kind != MR_CEL_T_QUOTED)
-        return expected(p, "the name of a field");
+        return mr_cel_parser_expected(p, "the name of a field");
     struct mr_cel_node *node = mr_cel_parser_node(p, MR_CEL_NODE_IDENT, p->token.start);
     if (!node)
         return NULL;
-    node->text = token_text(p);
+    node->text = mr_cel_parser_text(p);
     node->end = p->token.end;
     if (kind == MR_CEL_T_QUOTED) {
         node->text = (struct mr_str){node->text.data + 1, node->text.len - 2};
@@ -218,13 +142,13 @@ static struct mr_cel_node *entries(struct mr_cel_parser *p, struct mr_cel_node *
             key->flags |= MR_CEL_FLAG_OPTIONAL_ENTRY;
         last = mr_cel_node_append(node, last, key);
         if (!take_if(p, MR_CEL_T_COLON))
-            return expected(p, "\":\" and a value behind the key");
+            return mr_cel_parser_expected(p, "\":\" and a value behind the key");
         struct mr_cel_node *value = expression(p);
         if (!value)
             return NULL;
         last = mr_cel_node_append(node, last, value);
         if (!take_if(p, MR_CEL_T_COMMA) && p->token.kind != MR_CEL_T_RBRACE)
-            return expected(p, "\",\" or \"}\" behind an entry");
+            return mr_cel_parser_expected(p, "\",\" or \"}\" behind an entry");
     }
     mr_cel_parser_take(p);
     return complete(p, node);
@@ -238,7 +162,7 @@ static struct mr_cel_node *parentheses(struct mr_cel_parser *p)
     if (!node)
         return NULL;
     if (!take_if(p, MR_CEL_T_RPAREN))
-        return expected(p, "\")\" or an operator");
+        return mr_cel_parser_expected(p, "\")\" or an operator");
     node->flags |= MR_CEL_FLAG_PARENS;
     node->start = start;
     node->end = p->taken_end;
@@ -249,12 +173,12 @@ static struct mr_cel_node *parentheses(struct mr_cel_parser *p)
 static struct mr_cel_node *name(struct mr_cel_parser *p, uint32_t start, bool absolute)
 {
     if (p->token.kind != MR_CEL_T_IDENT)
-        return expected(p, absolute ? "a name behind \".\"" : "a value");
+        return mr_cel_parser_expected(p, absolute ? "a name behind \".\"" : "a value");
     struct mr_cel_node *node = mr_cel_parser_node(p, MR_CEL_NODE_IDENT, start);
     if (!node)
         return NULL;
     node->at = p->token.start;
-    node->text = token_text(p);
+    node->text = mr_cel_parser_text(p);
     node->flags = absolute ? MR_CEL_FLAG_ABSOLUTE : 0;
     mr_cel_parser_take(p);
     node->end = p->taken_end;
@@ -292,9 +216,10 @@ static struct mr_cel_node *primary(struct mr_cel_parser *p)
         return mr_cel_parser_literal(p, UINT32_MAX);
     case MR_CEL_T_MINUS:
     case MR_CEL_T_NOT:
-        return expected(p, "a value (! and - cannot follow each other without parentheses)");
+        return mr_cel_parser_expected(
+            p, "a value (! and - cannot follow each other without parentheses)");
     default:
-        return expected(p, "a value");
+        return mr_cel_parser_expected(p, "a value");
     }
 }
 
@@ -306,13 +231,23 @@ static struct mr_cel_node *selection(struct mr_cel_parser *p, struct mr_cel_node
     if (!optional_mark(p, &optional))
         return NULL;
     enum mr_cel_token_kind kind = p->token.kind;
+    if (kind == MR_CEL_T_IN || kind == MR_CEL_T_TRUE || kind == MR_CEL_T_FALSE ||
+        kind == MR_CEL_T_NULL)
+        return mr_cel_parser_fail(
+            p, p->token.start, p->token.end - p->token.start,
+            "%.*s cannot be the name of a field behind \".\"; write [\"%.*s\"]",
+            (int)mr_cel_parser_text(p).len, mr_cel_parser_text(p).data,
+            (int)mr_cel_parser_text(p).len, mr_cel_parser_text(p).data);
     if (kind != MR_CEL_T_IDENT && kind != MR_CEL_T_RESERVED && kind != MR_CEL_T_QUOTED)
-        return expected(p, "the name of a field or method behind \".\"");
+        return mr_cel_parser_expected(p, operand->kind == MR_CEL_NODE_LITERAL &&
+                                                 operand->sub == MR_CEL_LITERAL_INT
+                                             ? "digits behind \".\", as in 1.0"
+                                             : "the name of a field or method behind \".\"");
     struct mr_cel_node *node = mr_cel_parser_node(p, MR_CEL_NODE_SELECT, operand->start);
     if (!node)
         return NULL;
     node->at = p->token.start;
-    node->text = token_text(p);
+    node->text = mr_cel_parser_text(p);
     if (kind == MR_CEL_T_QUOTED) {
         node->text = (struct mr_str){node->text.data + 1, node->text.len - 2};
         node->flags |= MR_CEL_FLAG_QUOTED;
@@ -348,7 +283,7 @@ static struct mr_cel_node *index_of(struct mr_cel_parser *p, struct mr_cel_node 
         return NULL;
     mr_cel_node_append(node, last, index);
     if (!take_if(p, MR_CEL_T_RBRACKET))
-        return expected(p, "\"]\" behind an index");
+        return mr_cel_parser_expected(p, "\"]\" behind an index");
     return complete(p, node);
 }
 
@@ -361,7 +296,7 @@ static bool spell(struct mr_cel_parser *p, const struct mr_cel_node *chain,
     for (; at->kind == MR_CEL_NODE_SELECT && at->flags == 0; at = at->first)
         len += at->text.len + 1;
     if (at->kind != MR_CEL_NODE_IDENT || (at->flags & MR_CEL_FLAG_PARENS)) {
-        (void)expected(p, "an operator or the end");
+        (void)mr_cel_parser_expected(p, "an operator or the end");
         return false;
     }
     len += at->text.len;
@@ -543,7 +478,7 @@ static struct mr_cel_node *expression(struct mr_cel_parser *p)
             return NULL;
         mr_cel_node_append(node, mr_cel_node_append(node, NULL, value), then);
         if (!take_if(p, MR_CEL_T_COLON))
-            return expected(p, "\":\" and the value for false (a ? b : c)");
+            return mr_cel_parser_expected(p, "\":\" and the value for false (a ? b : c)");
         node->next = waiting;
         waiting = node;
     }
@@ -574,7 +509,7 @@ enum mr_rc mr_cel_parse(const struct mr_cel_front *front, struct mr_str source,
     p.token = mr_cel_lex_next(&p.lex);
     struct mr_cel_node *root = expression(&p);
     if (root && p.token.kind != MR_CEL_T_END)
-        root = expected(&p, "an operator or the end");
+        root = mr_cel_parser_expected_end(&p, root);
     if (!root)
         return MR_USAGE;
     out->root = root;

@@ -15,6 +15,13 @@ struct mr_cel_parser {
 
 /* All that return a node return NULL when the diag is set and parsing is to end. */
 
+/* Text of the current token. */
+struct mr_str mr_cel_parser_text(const struct mr_cel_parser *p);
+/* "expected WHAT, got the current token". */
+struct mr_cel_node *mr_cel_parser_expected(struct mr_cel_parser *p, const char *what);
+/* The same behind a whole value, with hints for what stands there in other languages. */
+struct mr_cel_node *mr_cel_parser_expected_end(struct mr_cel_parser *p,
+                                               const struct mr_cel_node *before);
 /* Take the current token. */
 void mr_cel_parser_take(struct mr_cel_parser *p);
 /* "format", about len bytes from start. */

@@ -107,29 +107,8 @@ static bool become(struct mr_cel_checker *c, struct mr_cel_node *node,
 
 static bool unknown(struct mr_cel_checker *c, struct mr_cel_node *root)
 {
-    struct mr_str name = root->text;
-    struct mr_str near = mr_cel_env_nearest(c->front->env, name, false);
-    const struct mr_cel_name *function = mr_cel_env_find(c->front->env, name);
-    unsigned near_edits = near.data ? mr_cel_edit_distance(name, near, 3) : 4;
-    for (const struct mr_cel_local *local = c->locals; local; local = local->outer) {
-        unsigned edits = mr_cel_edit_distance(name, local->name, name.len < 3 ? 1 : 2);
-        if (edits < near_edits && edits <= (name.len < 3 ? 1 : 2)) {
-            near = local->name;
-            near_edits = edits;
-        }
-    }
-    int len = (int)(name.len < 80 ? name.len : 80);
     root->type = mr_cel_type_simple(MR_CEL_TYPE_DYN);
-    if (is_function(function))
-        return mr_cel_checker_mismatch(c, root, "%.*s is a function; expected %.*s(...)", len,
-                                       name.data, len, name.data) != NULL;
-    if (near.data)
-        return mr_cel_checker_mismatch(c, root, "unknown name %.*s; did you mean %.*s?", len,
-                                       name.data, (int)near.len, near.data) != NULL;
-    return mr_cel_checker_mismatch(c, root,
-                                   "unknown name %.*s; expected a declared variable; text is "
-                                   "written in quotes",
-                                   len, name.data) != NULL;
+    return mr_cel_hint_name(c, root) != NULL;
 }
 
 /* The longest part of the chain that names something becomes one IDENT. */

@@ -123,7 +123,7 @@ static void a_number_is_what_its_form_says(void **state)
     refused(b, "18446744073709551616u", 1, 1, "does not fit a uint");
     refused(b, "1e400", 1, 1, "does not fit a double");
     refused(b, "1_000", 1, 1, "1_000: no number");
-    refused(b, "1.", 1, 3, "expected the name of a field");
+    refused(b, "1.", 1, 3, "expected digits behind \".\", as in 1.0");
 }
 
 static void operators_bind_as_the_specification_says(void **state)
@@ -214,9 +214,10 @@ static void what_was_expected_is_said_where(void **state)
     refused(b, "a.1", 1, 2, "expected an operator or the end, got .1");
     refused(b, "if", 1, 1, "reserved word if");
     refused(b, "a\n  + \xc3\xa9 + b", 2, 5, "only ASCII");
-    refused(b, "'\xc3\xa9' + $", 1, 7, "$: not expected");
+    refused(b, "'\xc3\xa9' + $", 1, 7, "expected a value, got $");
     assert_non_null(parse(b, "a.if + a.in2 // comment"));
-    refused(b, "a.in", 1, 3, "expected the name of a field");
+    refused(b, "a.in", 1, 3, "write [\"in\"]");
+    refused(b, "a.", 1, 3, "expected the name of a field");
     assert_int_equal(mr_cel_parse(&b->front, (struct mr_str){"'\xff'", 3}, &b->ast), MR_USAGE);
     assert_string_equal(b->diag.text, "the byte 0xff is not UTF-8");
 }
