@@ -70,6 +70,12 @@ static void take_fragment(const struct mr_bson_value *v, struct mr_mongo_change 
         out->fragments = (uint32_t)int_of(&part);
 }
 
+/* A date that microseconds can hold; 0, unknown, for what no clock says. */
+static int64_t sane_ms(int64_t ms)
+{
+    return ms > -INT64_MAX / 1000 && ms < INT64_MAX / 1000 ? ms : 0;
+}
+
 static void take_member(const struct mr_bson_element *e, struct mr_mongo_change *out)
 {
     const struct mr_bson_value *v = &e->value;
@@ -92,7 +98,7 @@ static void take_member(const struct mr_bson_element *e, struct mr_mongo_change 
     else if (mr_str_equal(e->key, MR_STR("clusterTime")))
         out->time = v->type == MR_BSON_TIMESTAMP ? (uint64_t)mr_bson_int64(v) : 0;
     else if (mr_str_equal(e->key, MR_STR("wallTime")))
-        out->wall_ms = v->type == MR_BSON_DATE ? mr_bson_int64(v) : 0;
+        out->wall_ms = v->type == MR_BSON_DATE ? sane_ms(mr_bson_int64(v)) : 0;
     else if (mr_str_equal(e->key, MR_STR("txnNumber")))
         out->transaction = int_of(v);
     else if (mr_str_equal(e->key, MR_STR("splitEvent")))

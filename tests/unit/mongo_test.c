@@ -43,7 +43,8 @@ static void a_place_comes_back_as_it_was_stored(void **state)
     strcpy(in.place.ns, "app.orders");
     int32_t id = 7;
     assert_true(mr_mongo_snapshot_set_key(
-        &in.place, &(struct mr_bson_value){.type = MR_BSON_INT32, .data = (uint8_t *)&id, .len = 4}));
+        &in.place,
+        &(struct mr_bson_value){.type = MR_BSON_INT32, .data = (uint8_t *)&id, .len = 4}));
     mr_mongo_position_encode(&in, &stored);
     assert_int_equal(mr_mongo_position_decode(&stored, &out, &err), MR_OK);
     assert_memory_equal(&in, &out, sizeof in);
@@ -146,7 +147,8 @@ static void keys_have_the_order_of_the_manual(void **state)
         for (int j = 0; j < count; j++) {
             int order = mr_mongo_key_compare(&keys[i].value, &keys[j].value);
             if ((order > 0) - (order < 0) != (i > j) - (i < j))
-                fail_msg("%c and %c compare as %d", keys[i].key.data[0], keys[j].key.data[0], order);
+                fail_msg("%c and %c compare as %d", keys[i].key.data[0], keys[j].key.data[0],
+                         order);
         }
     assert_true(mr_mongo_key_is_nan(&keys[2].value));
     assert_false(mr_mongo_key_is_nan(&keys[3].value));
@@ -295,8 +297,8 @@ static void a_document_that_is_no_bson_becomes_a_gap_that_names_it(void **state)
     assert_int_equal(count, 1);
     assert_int_equal(events[0].head.op, MR_OP_GAP);
     struct mr_bson_value cause;
-    assert_true(mr_bson_find(events[0].document.data, events[0].document.len, MR_STR("cause"),
-                             &cause));
+    assert_true(
+        mr_bson_find(events[0].document.data, events[0].document.len, MR_STR("cause"), &cause));
     assert_memory_equal(mr_bson_string(&cause).data, "document 7:", 11);
     mr_mongo_builder_fini(&builder);
 }
