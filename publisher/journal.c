@@ -4,7 +4,7 @@
 #include "proto/match.h"
 
 /* Begin anew when what is past outweighs what is alive twice and is worth the work. */
-#define COMPACT_SLACK_BYTES (UINT64_C(64) << 20)
+#define COMPACT_SLACK_BYTES (UINT64_C(1) << 20)
 /* Uses of one slot in one generation must stay below 1 << 20: see docs/design.md. */
 #define COMPACT_REMOVED (UINT64_C(1) << 19)
 
