@@ -332,7 +332,7 @@ static const struct mr_cel_type *no_operator(struct mr_cel_checker *c, struct mr
     else if (left != right && is_number(left) && is_number(right))
         hint = "; numbers are converted by int(), uint() or double(), and written 2, 2u or 2.0";
     else if (call->function == MR_CEL_FN_EQUAL || call->function == MR_CEL_FN_NOT_EQUAL)
-        hint = "; both sides have one type; dyn(...) makes any two fit";
+        hint = "; expected one type on both sides; dyn(...) makes any two fit";
     else if (left->kind == MR_CEL_TYPE_STRING || right->kind == MR_CEL_TYPE_STRING)
         hint = "; string(...) makes a string of a value";
     return mr_cel_checker_mismatch(c, call, "there is no %s for %s%s", sign, got.bytes, hint);
