@@ -458,7 +458,8 @@ unsigned mr_cel_edit_distance(struct mr_str a, struct mr_str b, unsigned max)
 struct mr_str mr_cel_env_nearest(const struct mr_cel_env *env, struct mr_str name, bool functions)
 {
     struct mr_str nearest = {NULL, 0};
-    unsigned allowed = name.len < 5 ? 1 : name.len < 10 ? 2 : 3, best = allowed + 1;
+    unsigned allowed = name.len < 2 ? 0 : name.len < 5 ? 1 : name.len < 10 ? 2 : 3;
+    unsigned best = allowed + 1;
     for (uint32_t i = 0; i < env->slot_count; i++) {
         const struct mr_cel_name *slot = &env->slots[i];
         bool fits =
