@@ -52,4 +52,15 @@ struct mr_str mr_cel_program_variable_name(const struct mr_cel_program *program,
 bool mr_cel_program_place(const struct mr_cel_program *program, struct mr_cel_val error,
                           uint32_t *line, uint32_t *column);
 
+/* Text, in the arena, cut at some kilobytes. A value as CEL writes it: 1u, "a", [1, 2],
+ * timestamp("..."); an error as its message. */
+struct mr_str mr_cel_value_text(struct mr_cel_val value, struct mr_cel_arena *arena);
+/* A program's instructions, a line each. */
+struct mr_str mr_cel_disassemble(const struct mr_cel_program *program, struct mr_cel_arena *arena);
+/* Why an expression's value is what it is: a line for each of its parts, the value and the part's
+ * source text, outer parts first; inside of a loop, the last turn's. Compiles and evaluates the
+ * expression anew. run   its variables and limits; its arena holds *out Returns MR_OK; MR_USAGE
+ * with the reason in front->diag; MR_FULL: the arena is too small; MR_FATAL: out of memory. */
+MR_MUST_USE enum mr_rc mr_cel_explain(const struct mr_cel_front *front, struct mr_str source,
+                                      struct mr_cel_run *run, struct mr_str *out);
 #endif

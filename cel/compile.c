@@ -227,16 +227,19 @@ static bool emit_matches(struct mr_cel_compiler *c, const struct mr_cel_node *no
                          enum mr_cel_mode mode, struct mr_cel_label *label)
 {
     const struct mr_cel_node *pattern = node->first->next;
-    if (pattern->kind != MR_CEL_NODE_CONSTANT)
-        return false;
-    struct mr_cel_val value = ((struct mr_cel_val *)c->constants.items)[pattern->index];
+    struct mr_cel_val value = mr_cel_null();
+    if (pattern->kind == MR_CEL_NODE_LITERAL)
+        value = value_of_literal(pattern);
+    else if (pattern->kind == MR_CEL_NODE_CONSTANT)
+        value = ((struct mr_cel_val *)c->constants.items)[pattern->index];
     if (value.kind != MR_CEL_STRING)
         return false;
     struct mr_cel_text *slot = mr_cel_buffer_add(c, &c->patterns, sizeof *slot);
     if (!slot)
         return true;
     slot->text = mr_cel_str(value);
-    ((struct mr_cel_val *)c->constants.items)[pattern->index] = mr_cel_null();
+    if (pattern->kind == MR_CEL_NODE_CONSTANT) /* among the patterns instead */
+        ((struct mr_cel_val *)c->constants.items)[pattern->index] = mr_cel_null();
     uint32_t index = c->patterns.count - 1;
     check_pattern(c, pattern, slot->text);
     uint16_t a = mr_cel_emit_operand(c, node->first);
@@ -484,6 +487,8 @@ void mr_cel_emit(struct mr_cel_compiler *c, const struct mr_cel_node *node, uint
     } else {
         emit_node(c, node, dst, mode, label);
     }
+    if (c->plain && mode == MR_CEL_MODE_VALUE && node->kind >= MR_CEL_NODE_CALL)
+        emit_load(c, dst, dst, MR_CEL_MODE_VALUE, NULL); /* the whole part's value, for the trace */
     c->registers = registers;
     c->node = outer;
 }
