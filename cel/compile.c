@@ -482,13 +482,13 @@ void mr_cel_emit(struct mr_cel_compiler *c, const struct mr_cel_node *node, uint
         emit_chain(c, node, dst, mode, label);
     } else if (mode != MR_CEL_MODE_VALUE && !takes_mode(c, node)) {
         uint16_t value = mr_cel_emit_register(c);
-        emit_node(c, node, value, MR_CEL_MODE_VALUE, NULL);
+        mr_cel_emit(c, node, value, MR_CEL_MODE_VALUE, NULL);
         emit_load(c, value, dst, mode, label);
     } else {
         emit_node(c, node, dst, mode, label);
+        if (c->plain && mode == MR_CEL_MODE_VALUE && node->kind >= MR_CEL_NODE_CALL)
+            emit_load(c, dst, dst, mode, NULL); /* the whole part's value, for the trace */
     }
-    if (c->plain && mode == MR_CEL_MODE_VALUE && node->kind >= MR_CEL_NODE_CALL)
-        emit_load(c, dst, dst, MR_CEL_MODE_VALUE, NULL); /* the whole part's value, for the trace */
     c->registers = registers;
     c->node = outer;
 }

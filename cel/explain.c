@@ -49,7 +49,7 @@ static bool says_nothing(const struct mr_cel_ins *ins)
 /* A variable that holds a document is of no interest beside what is taken out of it. */
 static bool is_whole_document(const struct mr_cel_ins *ins, const struct part *part)
 {
-    return ins->op == MR_CEL_OP_VARIABLE && part->value.kind == MR_CEL_MAP;
+    return ins->op == MR_CEL_OP_VARIABLE && (part->times == 0 || part->value.kind == MR_CEL_MAP);
 }
 
 static void record(void *context, uint32_t instruction, struct mr_cel_val value)
