@@ -93,7 +93,7 @@ uint32_t mr_coalesce_end(struct mr_coalesce *c, uint64_t through)
     /* Who has an item has all before the next one's place, but not yet what stands there; later
      * changes of its own document come again then, and change nothing. */
     for (uint32_t i = 0; i < left; i++)
-        c->items[i].through = i + 1 < left ? c->items[i + 1].first - 1 : through;
+        c->items[i].through = i + 1 == left ? through : c->atomic ? 0 : c->items[i + 1].first - 1;
     c->count = left;
     return left;
 }

@@ -10,8 +10,8 @@
 
 enum { MR_COALESCE_MAX = 256 };
 
-/* One event that is left. It stands at the place of the first that went into it, and a consumer who
- * has it has everything through `through`. */
+/* One event that is left. It stands at the place of the first that went into it. A consumer who
+ * stops behind it goes on behind `through`; 0: it must not stop here (atomic, and not the last). */
 struct mr_coalesced {
     struct mr_event event; /* parts borrowed from the events that went in */
     uint64_t first, through;
@@ -20,7 +20,8 @@ struct mr_coalesced {
 };
 
 struct mr_coalesce {
-    bool atomic; /* the consumer keeps marker and state together: insert + delete may vanish */
+    bool
+        atomic; /* the whole run is applied at once, or nothing of it: insert + delete may vanish */
     uint32_t count;
     uint32_t barrier; /* nothing before this one is merged into */
     struct mr_coalesced items[MR_COALESCE_MAX];

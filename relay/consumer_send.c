@@ -75,18 +75,22 @@ static bool is_wanted(const struct mr_consumer *c, const struct mr_piece *piece,
     return false;
 }
 
-/* The longest run of wanted events from *first on that fits one message: [*first, *end). */
+/* The longest run of wanted events from *first on that fits one message: [*first, *end). What must
+ * be applied at once (coalesce.h) is never cut. */
 static void choose(const struct mr_consumer *c, const struct mr_piece *piece, uint32_t *first,
                    uint32_t *end)
 {
     const struct mr_config *config = &c->relay->process->config;
     size_t bytes_max = share_of(c->relay);
-    uint64_t events_max = c->follow.batch ? config->relay_batch_events : 1;
+    uint64_t events_max = !c->follow.batch ? 1
+                          : piece->own     ? piece->count
+                                           : config->relay_batch_events;
     while (*first < piece->count && !is_wanted(c, piece, *first))
         (*first)++;
     *end = *first;
     while (*end < piece->count && *end - *first < events_max && is_wanted(c, piece, *end) &&
-           (*end == *first || piece->items[*end].end - piece->items[*first].at <= bytes_max))
+           (*end == *first || piece->items[*end].through == piece->items[*end - 1].through ||
+            piece->items[*end].end - piece->items[*first].at <= bytes_max))
         (*end)++;
 }
 
@@ -136,7 +140,8 @@ static void start_fetch(struct mr_consumer *c, uint64_t head)
                                  .sequence = c->position + 1,
                                  .through = head,
                                  .bytes_max = share_of(c->relay),
-                                 .atomic = c->follow.atomic_progress,
+                                 .atomic = c->follow.atomic_progress && c->follow.batch &&
+                                           c->follow.collection_count == 0,
                                  .done = mr_consumer_fetch_done};
     c->fetching = true;
     mr_fetch(c->relay->fetcher, &c->fetch);

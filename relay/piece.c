@@ -77,8 +77,9 @@ enum mr_rc mr_piece_add(struct mr_piece_builder *b, const struct mr_event *event
     if (change.event_id.len == 0)
         change.event_id = (struct mr_str){id, mr_event_id(event, id)};
     change.progress.data = marker;
-    change.progress.len =
-        mr_marker_format((struct mr_marker){.log_id = b->log_id, .sequence = through}, marker);
+    if (through != 0)
+        change.progress.len =
+            mr_marker_format((struct mr_marker){.log_id = b->log_id, .sequence = through}, marker);
     bool ok = to_json(&b->document, event->document, &change.document_json) &&
               to_json(&b->update, event->update, &change.update_json) &&
               to_json(&b->before, event->before, &change.before_json);
@@ -123,6 +124,9 @@ enum mr_rc mr_piece_finish(struct mr_piece_builder *b, uint64_t first, uint64_t 
     if (b->len > 0)
         memcpy(GRPC_SLICE_START_PTR(piece->slab), b->bytes, b->len);
     memcpy(piece->items, b->items, b->count * sizeof *piece->items);
+    for (uint32_t i = b->count; i-- > 1;)
+        if (piece->items[i - 1].through == 0)
+            piece->items[i - 1].through = piece->items[i].through;
     b->count = 0;
     b->len = 0;
     *out = piece;

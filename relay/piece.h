@@ -49,7 +49,8 @@ struct mr_piece_builder {
     struct mr_piece_item items[MR_PIECE_EVENTS_MAX];
 };
 void mr_piece_builder_fini(struct mr_piece_builder *builder);
-/* Append one event, which stands for sequences first through through. MR_FATAL: out of memory. */
+/* Append one event, which stands for sequences first through through; 0: nobody may stop behind it,
+ * it has no marker and goes with the next one. MR_FATAL: out of memory. */
 MR_MUST_USE enum mr_rc mr_piece_add(struct mr_piece_builder *builder, const struct mr_event *event,
                                     uint64_t first, uint64_t through, struct mr_err *err);
 /* End the piece, which covers first through through, and begin another one. MR_FATAL: no memory. */
