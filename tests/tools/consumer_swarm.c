@@ -1,11 +1,10 @@
 /* Many consumers of the log at once, in one process: each joins at a place of its own, some read
- * slowly, some are cut off again and again and come back with their marker. Every one must get every
- * event of the log behind its place once, in order, with the bytes that the log holds: checked by
- * sequence as they come, and against the log itself at the end. One line of JSON, exit 1 when
- * something was wrong.
- *   consumer_swarm TARGET LOG_DIR LAST [KEY=VALUE]...
- *     LAST                  sequence at which the consumers are done
- *     consumers=200 seed=1 slow=20 killed=30 (percent) join_ms=3000 seconds=120 same_id=0 batch=80 */
+ * slowly, some are cut off again and again and come back with their marker. Every one must get
+ * every event of the log behind its place once, in order, with the bytes that the log holds:
+ * checked by sequence as they come, and against the log itself at the end. One line of JSON, exit 1
+ * when something was wrong. consumer_swarm TARGET LOG_DIR LAST [KEY=VALUE]... LAST sequence at
+ * which the consumers are done consumers=200 seed=1 slow=20 killed=30 (percent) join_ms=3000
+ * seconds=120 same_id=0 batch=80 */
 #include <grpc/byte_buffer_reader.h>
 #include <grpc/grpc.h>
 #include <grpc/grpc_security.h>
@@ -109,8 +108,7 @@ static void open_stream(struct consumer *c, grpc_completion_queue *queue)
         c->channel = grpc_channel_create(target, credentials, &all);
         grpc_channel_credentials_release(credentials);
     }
-    grpc_slice method =
-        grpc_slice_from_static_string("/syntrix.puller.v1.PullerService/Subscribe");
+    grpc_slice method = grpc_slice_from_static_string("/syntrix.puller.v1.PullerService/Subscribe");
     c->call = grpc_channel_create_call(c->channel, NULL, GRPC_PROPAGATE_DEFAULTS, queue, method,
                                        NULL, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
     grpc_metadata_array_init(&c->initial);
@@ -148,9 +146,9 @@ static uint64_t digest(const struct mr_str *parts, size_t count)
 
 static uint64_t digest_change(struct mr_str change)
 {
-    static const uint32_t wanted[] = {MR_FIELD_CHANGE_EVENT_ID,    MR_FIELD_CHANGE_DATABASE,
-                                      MR_FIELD_CHANGE_COLLECTION,  MR_FIELD_CHANGE_DOCUMENT_ID,
-                                      MR_FIELD_CHANGE_OP,          MR_FIELD_CHANGE_DOCUMENT};
+    static const uint32_t wanted[] = {MR_FIELD_CHANGE_EVENT_ID,   MR_FIELD_CHANGE_DATABASE,
+                                      MR_FIELD_CHANGE_COLLECTION, MR_FIELD_CHANGE_DOCUMENT_ID,
+                                      MR_FIELD_CHANGE_OP,         MR_FIELD_CHANGE_DOCUMENT};
     struct mr_str parts[6] = {{NULL, 0}};
     struct mr_pb_reader reader = mr_pb_read(change);
     struct mr_pb_field field;
@@ -196,8 +194,17 @@ static void take_message(struct consumer *c, struct mr_str message)
             event = true;
         }
     }
+    struct mr_marker here;
     if (event)
         take_event(c, change, progress);
+    else if (c->sequence == UINT64_MAX && mr_marker_parse(progress, &here, NULL) == MR_OK)
+        c->sequence = here.sequence; /* a heartbeat: from here on */
+}
+
+/* Messages until the next cut. */
+static uint64_t life(struct consumer *c)
+{
+    return 1 + dice(c, c->batch ? 20 + last / 1024 : 200 + last / 8);
 }
 
 static void cut(struct consumer *c)
@@ -218,8 +225,8 @@ static void got(struct consumer *c, uint64_t now_ns)
     grpc_byte_buffer_reader reader;
     grpc_byte_buffer_reader_init(&reader, message);
     grpc_slice bytes = grpc_byte_buffer_reader_readall(&reader);
-    take_message(c, (struct mr_str){(const char *)GRPC_SLICE_START_PTR(bytes),
-                                    GRPC_SLICE_LENGTH(bytes)});
+    take_message(
+        c, (struct mr_str){(const char *)GRPC_SLICE_START_PTR(bytes), GRPC_SLICE_LENGTH(bytes)});
     grpc_slice_unref(bytes);
     grpc_byte_buffer_reader_destroy(&reader);
     grpc_byte_buffer_destroy(message);
@@ -230,7 +237,7 @@ static void got(struct consumer *c, uint64_t now_ns)
         cut(c);
     } else if (c->killed && --c->cut_after == 0) {
         atomic_fetch_add(&cuts, 1);
-        c->cut_after = 1 + dice(c, c->batch ? 60 : 4000);
+        c->cut_after = life(c);
         cut(c);
     } else if (c->slow && dice(c, c->batch ? 2 : 200) == 0) {
         c->paused = true;
@@ -298,8 +305,8 @@ static void *work(void *argument)
     uint64_t now_ns = mr_clock_ns(), looked_ns = 0;
     bool busy = true;
     while (busy) {
-        gpr_timespec until = gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
-                                          gpr_time_from_millis(2, GPR_TIMESPAN));
+        gpr_timespec until =
+            gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(2, GPR_TIMESPAN));
         grpc_event event = grpc_completion_queue_next(queue, until, NULL);
         now_ns = mr_clock_ns();
         if (event.type == GRPC_OP_COMPLETE) {
@@ -369,7 +376,7 @@ static void place(struct consumer *c, uint64_t begin_ns)
     c->slow = dice(c, 100) < settings.slow;
     c->killed = dice(c, 100) < settings.killed;
     c->batch = dice(c, 100) < settings.batch;
-    c->cut_after = 1 + dice(c, 50);
+    c->cut_after = life(c);
     c->join_ns = begin_ns + dice(c, settings.join_ms + 1) * MR_NS_PER_MS;
     uint64_t kind = c->index == 0 ? 0 : dice(c, 10); /* the first sees all */
     if (kind == 0) {
@@ -429,9 +436,8 @@ int main(int argc, char **argv)
     }
     bool late = false;
     for (uint32_t i = 0; i < THREADS; i++) {
-        workers[i] = (struct worker){.all = all,
-                                     .from = i,
-                                     .deadline_ns = begin_ns + settings.seconds * MR_NS_PER_S};
+        workers[i] = (struct worker){
+            .all = all, .from = i, .deadline_ns = begin_ns + settings.seconds * MR_NS_PER_S};
         pthread_create(&workers[i].thread, NULL, work, &workers[i]);
     }
     for (uint32_t i = 0; i < THREADS; i++) {

@@ -63,8 +63,7 @@ static void add_event(struct run *run, uint64_t sequence, uint8_t op, uint32_t d
         return;
     snprintf(run->ids[i], sizeof run->ids[i], "d%u", document / COLLECTIONS);
     event->document_id = mr_str_from(run->ids[i]);
-    event->head.document_hash =
-        mr_doc_hash(event->database, event->collection, event->document_id);
+    event->head.document_hash = mr_doc_hash(event->database, event->collection, event->document_id);
     if (op != MR_OP_DELETE)
         event->document = put_value(run->values[i], (int)sequence);
 }
@@ -91,7 +90,7 @@ static void make_run(struct run *run, struct states *now, uint32_t count, bool o
     for (uint64_t sequence = 1; sequence <= count; sequence++) {
         uint32_t document = dice(DOCUMENTS * COLLECTIONS);
         bool there = now->value[document % COLLECTIONS][document / COLLECTIONS] != ABSENT;
-        uint8_t op = !there        ? MR_OP_INSERT
+        uint8_t op = !there         ? MR_OP_INSERT
                      : dice(3) == 0 ? MR_OP_DELETE
                      : dice(3) == 0 ? MR_OP_REPLACE
                                     : MR_OP_UPDATE;
@@ -144,7 +143,8 @@ static void check_order(const struct mr_coalesce *c, uint64_t end)
 }
 
 /* One message, or a part of it, and where the consumer will go on. */
-static uint64_t consume(struct states *got, const struct mr_coalesce *c, uint64_t after, uint64_t end)
+static uint64_t consume(struct states *got, const struct mr_coalesce *c, uint64_t after,
+                        uint64_t end)
 {
     uint32_t stop = dice(2) ? c->count : dice(c->count + 1);
     if (c->atomic && stop < c->count)

@@ -52,8 +52,13 @@ static void a_text_that_is_no_place_is_refused(void **state)
     (void)state;
     struct mr_place place;
     struct mr_err err;
-    static const char *const wrong[] = {"x", "!!!!", "AAAA", "e30=", "e3",
-                                        "W10" /* [] */, "eyJwIjoxfQ" /* {"p":1} */,
+    static const char *const wrong[] = {"x",
+                                        "!!!!",
+                                        "AAAA",
+                                        "e30=",
+                                        "e3",
+                                        "W10" /* [] */,
+                                        "eyJwIjoxfQ" /* {"p":1} */,
                                         "eyJxIjp7fX0" /* {"q":{}} */,
                                         "eyJwIjp7Im1haW4iOiIxNy0wMGZmIn19" /* "17-00ff" */,
                                         "eyJwIjp7fX1h" /* {"p":{}}a */};
@@ -233,7 +238,8 @@ static void requests_of_generated_code_are_read(void **state)
     size_t len = syntrix__puller__v1__subscribe_request__pack(&request, bytes);
     struct mr_follow follow;
     struct mr_err err;
-    assert_int_equal(mr_wire_read_follow((struct mr_str){(char *)bytes, len}, &follow, &err), MR_OK);
+    assert_int_equal(mr_wire_read_follow((struct mr_str){(char *)bytes, len}, &follow, &err),
+                     MR_OK);
     assert_true(follow.coalesce && follow.batch && follow.from_checkpoint && follow.rebuild &&
                 follow.atomic_progress);
     assert_int_equal(follow.collection_count, 2);
@@ -283,9 +289,8 @@ static struct mr_checkpoint_value put(struct mr_checkpoints *store, const char *
                                       enum mr_checkpoint_change change, uint64_t log_id,
                                       uint64_t sequence)
 {
-    struct mr_checkpoint_write write = {.change = change,
-                                        .value = {.log_id = log_id, .sequence = sequence},
-                                        .done = count_written};
+    struct mr_checkpoint_write write = {
+        .change = change, .value = {.log_id = log_id, .sequence = sequence}, .done = count_written};
     mr_checkpoint_key(&write.key, mr_str_from(id), MR_STR(""));
     atomic_store(&written, 0);
     mr_checkpoints_put(store, &write);

@@ -1,0 +1,300 @@
+"""Consumers of the log, from outside: where streams begin, what is in them, who may be slow, and what happens
+when processes die. MILLRACE_TEST_CONSUMERS, MILLRACE_TEST_EVENTS and MILLRACE_TEST_ROUNDS make the cut-over test
+longer: acceptance is 200, 200000 and 10."""
+
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+
+import grpc
+import pytest
+
+from consumer import Relay, flatten, marker_of, refused, sequence_of, take, upstream_marker
+from instance import Instance, bin_dir, free_port, wait_for
+
+EVENTS = 20000
+
+
+def settings(port, **more):
+    return {"source.kind": "generator", "generator.rate": "0", "generator.count": str(EVENTS),
+            "generator.document_bytes": "150B", "generator.documents": "500", "relay.listen": f"127.0.0.1:{port}",
+            "relay.heartbeat_interval": "200ms", **more}
+
+
+class Bed:
+    def __init__(self, **more):
+        self.port = free_port()
+        self.instance = Instance(settings(self.port, **more))
+
+    def __enter__(self):
+        self.instance.start()
+        self.relay = Relay(self.port)
+        return self
+
+    def __exit__(self, *_):
+        self.relay.close()
+        self.instance.close()
+
+    def wait_written(self, count=EVENTS):
+        wait_for(lambda: self.instance.counter("puller", "millrace_log_written_sequence") >= count, 30, "the log")
+
+    def counter(self, name):
+        return self.instance.counter("relay", f"millrace_relay_{name}")
+
+
+@pytest.fixture(name="bed", scope="module")
+def fixture_bed():
+    with Bed() as bed:
+        bed.wait_written()
+        yield bed
+
+
+def sequences(events):
+    return [sequence_of(e.progress) for e in events]
+
+
+def swarm(bed, last, *more):
+    done = subprocess.run(
+        [os.path.join(bin_dir(), "consumer-swarm"), f"127.0.0.1:{bed.port}", bed.instance.dir + "/data/log", str(last),
+         *more], capture_output=True, text=True, timeout=400, check=False)
+    assert done.stdout, done.stderr
+    result = json.loads(done.stdout)
+    assert done.returncode == 0 and result["wrong"] == 0 and not result["late"], result
+    assert result["done"] == result["consumers"]
+    return result
+
+
+def test_consumers_that_join_a_growing_log_anywhere_get_every_event_once_and_in_order():
+    consumers = int(os.environ.get("MILLRACE_TEST_CONSUMERS", "24"))
+    events = int(os.environ.get("MILLRACE_TEST_EVENTS", "30000"))
+    for seed in range(int(os.environ.get("MILLRACE_TEST_ROUNDS", "1"))):
+        with Bed(**{"generator.rate": "20000", "generator.count": str(events)}) as bed:
+            result = swarm(bed, events, f"consumers={consumers}", f"seed={seed + 1}",
+                           f"join_ms={events // 25}", "seconds=300")
+            print(seed, result, "live", bed.counter("encoded_events_total"),
+                  "from disk", bed.counter("catch_up_events_total"))
+            assert result["checked"] == events and result["cuts"] > 0
+            assert bed.counter("encoded_events_total") > 0 and bed.counter("catch_up_events_total") > 0
+
+
+def test_many_consumers_at_once_within_the_memory_that_is_configured():
+    with Bed(**{"generator.rate": "4000", "relay.memory_size": "32MiB"}) as bed:
+        same = swarm(bed, EVENTS, "consumers=24", "same_id=1", "join_ms=1000", "seconds=100")
+        bed.wait_written()
+        before = bed.counter("events_total")
+        many = swarm(bed, EVENTS, "consumers=1000", "killed=0", "slow=5", "batch=100", "join_ms=2000", "seconds=200")
+        print(same, many, bed.counter("events_total") - before)
+        relay = next(p for p in bed.instance.status()["processes"] if p["kind"] == "relay")
+        print("rss", relay["rss_bytes"], "of events", bed.counter("memory_bytes"))
+        assert bed.counter("memory_bytes") <= 32 << 20
+
+
+def test_an_empty_marker_begins_with_what_comes_and_heartbeats_tell_the_place(bed):
+    stream = bed.relay.subscribe(consumer_id="now")
+    beat = next(stream)
+    assert not beat.HasField("change_event") and sequence_of(beat.progress) == EVENTS
+    stream.cancel()
+
+
+@pytest.mark.parametrize("after", ["e30", upstream_marker({}), upstream_marker({"elsewhere": "1-2-ab"})])
+def test_a_marker_without_a_position_begins_with_the_oldest_event(bed, after):
+    assert sequences(take(bed.relay.subscribe(after=after, batch=True), 1000)) == list(range(1, 1001))
+
+
+def test_a_stream_begins_behind_its_marker_one_by_one_or_in_batches(bed):
+    first = take(bed.relay.subscribe(after="e30"), 700)
+    assert sequences(first) == list(range(1, 701))
+    rest = take(bed.relay.subscribe(after=first[-1].progress), 600)
+    assert sequences(rest) == list(range(701, 1301))
+    batched = take(bed.relay.subscribe(after=first[299].progress, batch=True), 1000)
+    assert sequences(batched) == list(range(301, 1301))
+    assert [e.SerializeToString() for e in batched[400:]] == [e.SerializeToString() for e in rest]
+
+
+def test_batches_hold_as_many_events_as_configured(bed):
+    stream = bed.relay.subscribe(after="e30", batch=True)
+    sizes = [len(next(stream).batch) for _ in range(5)]
+    stream.cancel()
+    assert sizes == [255, 256, 256, 256, 256]  # pieces end at multiples of 256
+
+
+def test_an_upstream_marker_begins_behind_its_event(bed):
+    events = take(bed.relay.subscribe(after="e30", batch=True), 9000)
+    marker = upstream_marker({"generator": events[7777].change_event.event_id, "other": "1-1-x"})
+    assert sequences(take(bed.relay.subscribe(after=marker), 3)) == [7779, 7780, 7781]
+
+
+@pytest.mark.parametrize("after", ["!", "AAAA", "e30=", "W10", upstream_marker({"generator": "17-x"})])
+def test_no_marker_is_an_invalid_argument(bed, after):
+    error = refused(bed.relay.subscribe(after=after))
+    assert error.code() == grpc.StatusCode.INVALID_ARGUMENT and "marker" in error.details()
+
+
+def test_an_event_that_is_not_there_and_another_log_are_out_of_range(bed):
+    for after in (upstream_marker({"generator": "0-999999999-00"}), "AQEAAAAAAAAAAQAAAAAAAAA"):
+        error = refused(bed.relay.subscribe(after=after))
+        assert error.code() == grpc.StatusCode.OUT_OF_RANGE, error
+    here = next(bed.relay.subscribe(consumer_id="now")).progress
+    error = refused(bed.relay.subscribe(after=marker_of(here, EVENTS + 1)))
+    assert error.code() == grpc.StatusCode.OUT_OF_RANGE and "has reached" in error.details()
+
+
+def test_a_marker_older_than_the_log_is_out_of_range_and_told_the_floor():
+    with Bed(**{"generator.count": "40000", "log.segment_size": "1MiB", "log.retention_size": "2MiB",
+                "checkpoint.interval": "50ms"}) as bed:
+        bed.wait_written(40000)
+        floor = wait_for(lambda: (f := bed.instance.counter("puller", "millrace_log_floor_sequence")) > 1 and f, 20,
+                         "retention")
+        here = next(bed.relay.subscribe(consumer_id="now")).progress
+        error = refused(bed.relay.subscribe(after=marker_of(here, 1)))
+        assert error.code() == grpc.StatusCode.OUT_OF_RANGE
+        marker = dict(error.trailing_metadata())["millrace-floor"]
+        assert sequence_of(marker) + 1 >= floor and f"sequence {sequence_of(marker) + 1}" in error.details()
+        assert marker in error.details()
+        events = take(bed.relay.subscribe(after=marker, batch=True), 100)
+        assert sequences(events)[0] == sequence_of(marker) + 1
+        assert sequences(take(bed.relay.subscribe(after="e30"), 1))[0] == sequence_of(marker) + 1
+        assert bed.counter("out_of_range_total") >= 1
+
+
+def test_only_the_collections_that_were_asked_for(bed):
+    events = take(bed.relay.subscribe(after="e30", batch=True, collections=["c1", "c3"]), 4000)
+    assert {e.change_event.mgo_coll for e in events} == {"c1", "c3"}
+    everything = take(bed.relay.subscribe(after="e30", batch=True), sequences(events)[-1])
+    wanted = [e for e in everything if e.change_event.mgo_coll in ("c1", "c3")]
+    assert sequences(events) == sequences(wanted)
+    stream = bed.relay.subscribe(after="e30", batch=True, collections=["none"])
+    beat = next(m for m in stream if sequence_of(m.progress) == EVENTS)  # its place moves on all the same
+    assert not beat.HasField("change_event")
+    stream.cancel()
+
+
+def apply(copy, event):
+    change = event.change_event
+    key = (change.mgo_coll, change.mgo_doc_id)
+    if change.op_type == "delete":
+        copy.pop(key, None)
+    else:
+        copy[key] = change.full_doc
+
+
+@pytest.mark.parametrize("more", [{}, {"batch": True}, {"batch": True, "atomic_progress": True}])
+def test_a_coalesced_catch_up_ends_in_the_same_state_with_fewer_events(bed, more):
+    plain, coalesced, count, last = {}, {}, 0, ""
+    for event in take(bed.relay.subscribe(after="e30", batch=True), EVENTS):
+        apply(plain, event)
+    stream = bed.relay.subscribe(after="e30", coalesce_on_catch_up=True, **more)
+    for event in flatten(stream):
+        if event.HasField("change_event"):
+            apply(coalesced, event)
+            assert event.change_event.backend == "generator"
+            count += 1
+        last = event.progress or last
+        if last and sequence_of(last) == EVENTS:
+            break
+    stream.cancel()
+    assert coalesced == plain and count < EVENTS
+    assert bed.counter("coalesced_events_total") > 0
+
+
+def test_acknowledged_places_outlive_the_relay():
+    with Bed() as bed:
+        bed.wait_written()
+        events = take(bed.relay.subscribe(after="e30", batch=True), 5000)
+        assert bed.relay.acknowledge("me").progress == ""
+        assert bed.relay.acknowledge("me", events[2999].progress).progress == events[2999].progress
+        assert bed.relay.acknowledge("me", events[10].progress).progress == events[2999].progress  # never back
+        bed.relay.acknowledge("me", events[99].progress, collection="c1")
+        os.kill(bed.instance.pids()["relay"], signal.SIGKILL)
+        assert bed.relay.acknowledge("me").progress == events[2999].progress
+        assert bed.relay.acknowledge("me", collection="c1").progress == events[99].progress
+        again = take(bed.relay.subscribe(consumer_id="me", from_checkpoint=True, after="e30"), 10)
+        assert sequences(again) == list(range(3001, 3011))
+        other = take(bed.relay.subscribe(consumer_id="you", from_checkpoint=True, after="e30"), 10)
+        assert sequences(other) == list(range(1, 11))
+        assert bed.relay.acknowledge("me", events[5].progress, rebuilt=True).progress == events[5].progress
+        for progress in ("nonsense", "AQEAAAAAAAAAAQAAAAAAAAA"):
+            with pytest.raises(grpc.RpcError) as error:
+                bed.relay.acknowledge("me", progress)
+            assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_a_consumer_loses_and_repeats_nothing_whoever_is_killed():
+    """The relay and the puller die at random moments; the consumer comes back with its marker."""
+    with Bed(**{"generator.rate": "3000"}) as bed:
+        got, marker, deadline = [], "e30", time.monotonic() + 60
+
+        def kill():
+            for name in ("relay", "puller", "relay", "puller", "relay"):
+                time.sleep(0.7)
+                pid = bed.instance.pids().get(name)
+                if pid:
+                    os.kill(pid, signal.SIGKILL)
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        breaks = 0
+        while len(got) < EVENTS and time.monotonic() < deadline:
+            try:
+                for event in flatten(bed.relay.subscribe(after=marker, batch=True)):
+                    marker = event.progress
+                    if event.HasField("change_event"):
+                        got.append(sequence_of(marker))
+                    if len(got) >= EVENTS:
+                        break
+            except grpc.RpcError as error:
+                assert error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED), error
+                breaks += 1
+        killer.join()
+        assert got == list(range(1, EVENTS + 1)) and breaks > 0
+
+
+def test_a_consumer_that_does_not_read_holds_up_nobody():
+    with Bed(**{"generator.rate": "5000", "generator.document_bytes": "2KiB", "relay.lag_soft_events": "3000",
+                "relay.lag_hard_events": "1000000"}) as bed:
+        lazy = bed.relay.subscribe(after="", batch=False, consumer_id="lazy")
+        next(lazy)  # live; and from here on it does not read
+        with Relay(bed.port) as quick:
+            assert len(take(quick.subscribe(after="e30", batch=True), EVENTS)) == EVENTS
+        wait_for(lambda: bed.instance.counter("puller", "millrace_feed_sequence") == EVENTS, 30, "the pipeline")
+        lazy.cancel()
+
+
+def test_over_the_limit_of_streams_the_next_is_refused():
+    with Bed(**{"relay.consumers_max": "3"}) as bed:
+        streams = [bed.relay.subscribe(after="e30") for _ in range(3)]
+        for stream in streams:
+            next(stream)
+        assert refused(bed.relay.subscribe()).code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        for stream in streams:
+            stream.cancel()
+
+
+def test_a_damaged_log_ends_the_stream_with_data_loss_and_names_the_place():
+    with Bed(**{"generator.count": "40000", "log.segment_size": "2MiB"}) as bed:
+        bed.wait_written(40000)
+        log = os.path.join(bed.instance.dir, "data", "log")
+        first = sorted(f for f in os.listdir(log) if f.endswith(".mrlog"))[0]
+        with open(os.path.join(log, first), "r+b") as segment:
+            segment.seek(1 << 20)
+            byte = segment.read(1)
+            segment.seek(1 << 20)
+            segment.write(bytes([byte[0] ^ 1]))
+        got = []
+        with pytest.raises(grpc.RpcError) as error:
+            for event in flatten(bed.relay.subscribe(after="e30", batch=True)):
+                got.append(event)
+        assert error.value.code() == grpc.StatusCode.DATA_LOSS and first in error.value.details()
+        assert sequences(got) == list(range(1, len(got) + 1))
+
+
+def test_stopping_tells_consumers_to_come_again():
+    with Bed() as bed:
+        bed.wait_written()
+        stream = bed.relay.subscribe(consumer_id="now")
+        next(stream)
+        assert bed.instance.stop() == 0
+        assert refused(stream).code() == grpc.StatusCode.UNAVAILABLE
