@@ -17,7 +17,8 @@ enum {
 
 struct mr_mongo_snapshot_place {
     char ns[MR_MONGO_NS_MAX + 1]; /* "" before the first collection */
-    uint8_t key_type;             /* enum mr_bson_type of the last _id taken; 0: none yet */
+    uint8_t key_type;             /* enum mr_bson_type of the last _id taken; 0: none yet;
+                                     MR_BSON_MAXKEY: all of ns is taken */
     uint32_t key_len;
     uint8_t key[MR_MONGO_KEY_MAX];
 };

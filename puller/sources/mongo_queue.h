@@ -22,6 +22,7 @@ struct mr_mongo_item {
     struct mr_mongo_reply *reply; /* a cursor's answer; NULL: none */
     bool lost;                    /* OPENED: history in front of it is lost; err says why */
     bool snapshot;                /* OPENED: and a snapshot begins */
+    bool last;                    /* CHUNK: empty; at its time nothing more was in ns */
     uint64_t time;                /* CHUNK: cluster time at which it was read */
     uint64_t total;               /* CHUNK: about how many documents ns holds */
     uint64_t wait_ns;             /* WAITING: until the next attempt */

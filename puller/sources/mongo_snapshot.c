@@ -13,7 +13,7 @@ void mr_mongo_snapshot_begin(struct mr_mongo_snapshot *snapshot,
     snapshot->active = true;
     if (from) {
         snapshot->place = *from;
-        snapshot->open = from->ns[0] != '\0';
+        snapshot->open = from->ns[0] != '\0' && from->key_type != MR_BSON_MAXKEY;
     }
 }
 
@@ -199,7 +199,15 @@ static enum mr_rc pass(struct mr_mongo_snapshot *snapshot, struct mr_str batch, 
     return MR_OK;
 }
 
-/* One read. MR_AGAIN: it found nothing. */
+static void fill(const struct mr_mongo_snapshot *snapshot, struct mr_mongo_item *out)
+{
+    out->kind = MR_MONGO_ITEM_CHUNK;
+    out->time = snapshot->time;
+    out->total = snapshot->total;
+    memcpy(out->ns, snapshot->place.ns, sizeof out->ns);
+}
+
+/* One read. MR_AGAIN: it found nothing; the answer is kept all the same. */
 static enum mr_rc read_chunk(struct mr_mongo_snapshot *snapshot, struct mr_mongo_conn *conn,
                              struct mr_bson_writer *command, struct mr_mongo_item *out,
                              struct mr_err *err)
@@ -225,17 +233,11 @@ static enum mr_rc read_chunk(struct mr_mongo_snapshot *snapshot, struct mr_mongo
                        snapshot->place.ns);
     else
         rc = pass(snapshot, cursor.batch, err);
-    if (rc != MR_OK) {
+    if (rc == MR_OK || rc == MR_AGAIN)
+        snapshot->time = cursor.time;
+    else
         mr_mongo_reply_free(&out->reply);
-        return rc;
-    }
-    snapshot->beyond = false;
-    snapshot->time = cursor.time;
-    out->kind = MR_MONGO_ITEM_CHUNK;
-    out->time = cursor.time;
-    out->total = snapshot->total;
-    memcpy(out->ns, snapshot->place.ns, sizeof out->ns);
-    return MR_OK;
+    return rc;
 }
 
 enum mr_rc mr_mongo_snapshot_next(struct mr_mongo_snapshot *snapshot, struct mr_mongo_conn *conn,
@@ -243,21 +245,26 @@ enum mr_rc mr_mongo_snapshot_next(struct mr_mongo_snapshot *snapshot, struct mr_
                                   struct mr_err *err)
 {
     memset(out, 0, sizeof *out);
-    for (;;) {
-        enum mr_rc rc = snapshot->open ? MR_OK : next_collection(snapshot, conn, command, err);
-        if (rc != MR_OK)
-            return rc;
-        if (!snapshot->active) {
-            out->kind = MR_MONGO_ITEM_SNAPSHOT_DONE;
-            return MR_OK;
-        }
-        rc = read_chunk(snapshot, conn, command, out, err);
-        if (rc != MR_AGAIN)
-            return rc;
-        /* Nothing more of this kind of keys; then of any. */
-        if (snapshot->place.key_type == 0 || snapshot->beyond)
-            snapshot->open = false;
-        else
-            snapshot->beyond = true;
+    enum mr_rc rc = snapshot->open ? MR_OK : next_collection(snapshot, conn, command, err);
+    if (rc != MR_OK)
+        return rc;
+    if (!snapshot->active) {
+        out->kind = MR_MONGO_ITEM_SNAPSHOT_DONE;
+        return MR_OK;
     }
+    rc = read_chunk(snapshot, conn, command, out, err);
+    if (rc == MR_AGAIN && snapshot->place.key_type != 0 && !snapshot->beyond) {
+        snapshot->beyond = true; /* nothing more of this kind of keys; now of any later one */
+        mr_mongo_reply_free(&out->reply);
+        rc = read_chunk(snapshot, conn, command, out, err);
+    }
+    if (rc != MR_OK && rc != MR_AGAIN)
+        return rc;
+    fill(snapshot, out);
+    snapshot->beyond = false;
+    if (rc == MR_AGAIN) {
+        out->last = true;
+        snapshot->open = false;
+    }
+    return MR_OK;
 }

@@ -223,13 +223,26 @@ static enum mr_rc read_change(struct mongo_source *s, const struct mr_bson_eleme
     return MR_OK;
 }
 
+/* Nothing more was in the collection at the chunk's time: what came there since is a change. */
+static void pass_collection(struct mongo_source *s, struct mr_intake *intake)
+{
+    struct mr_mongo_snapshot_place *place = &s->position.place;
+    memcpy(place->ns, s->chunk.ns, sizeof place->ns);
+    place->key_type = MR_BSON_MAXKEY;
+    place->key_len = 0;
+    s->rows = 0;
+    state_position(s, intake);
+}
+
 /* The next document of the chunk, or the end of it. */
-static enum mr_rc build_row(struct mongo_source *s, struct mr_err *err)
+static enum mr_rc build_row(struct mongo_source *s, struct mr_intake *intake, struct mr_err *err)
 {
     struct mr_bson_element element;
     struct mr_str database, collection;
     enum mr_rc rc = mr_bson_iter_next(&s->chunk_iter, &element);
     if (rc == MR_AGAIN) {
+        if (s->chunk.last)
+            pass_collection(s, intake);
         mr_mongo_reply_free(&s->chunk.reply);
         s->chunk.kind = MR_MONGO_ITEM_NONE;
         return MR_OK;
@@ -378,12 +391,12 @@ static enum mr_rc take_item(struct mongo_source *s, struct mr_intake *intake, st
 }
 
 /* What is lost is told before anything that comes behind it, once: the place moves with it. */
-static enum mr_rc build_loss(struct mongo_source *s, struct mr_err *err)
+static enum mr_rc build_loss(struct mongo_source *s, struct mr_intake *intake, struct mr_err *err)
 {
     uint64_t from = mr_mongo_token_time(
         (struct mr_str){(const char *)s->position.token, s->position.token_len});
     if (s->chunk.kind != MR_MONGO_ITEM_NONE && !s->item.snapshot)
-        return build_row(s, err);
+        return build_row(s, intake, err);
     s->events_count = 1;
     s->origin = FROM_LOSS;
     mr_log_warn("mongodb", "history_lost", "why=\"%s\"", s->item.err.text);
@@ -429,7 +442,7 @@ static enum mr_rc emit(struct mongo_source *s, struct mr_intake *intake, struct 
 static enum mr_rc end_batch(struct mongo_source *s, struct mr_intake *intake, struct mr_err *err)
 {
     if (s->chunk.kind != MR_MONGO_ITEM_NONE && mr_mongo_token_time(s->token) >= s->chunk.time)
-        return build_row(s, err);
+        return build_row(s, intake, err);
     struct mr_str stated = {(const char *)s->position.token, s->position.token_len};
     if (s->splice.next == 0 && s->token.len > 0 && !mr_str_equal(stated, s->token)) {
         take_token(s, s->token);
@@ -449,7 +462,7 @@ static enum mr_rc step(struct mongo_source *s, struct mr_intake *intake, struct 
     if (s->item.kind == MR_MONGO_ITEM_NONE)
         return take_item(s, intake, err);
     if (s->item.lost)
-        return build_loss(s, err);
+        return build_loss(s, intake, err);
     if (s->item.snapshot)
         begin_snapshot(s);
     if (!s->have_change) {
@@ -462,7 +475,7 @@ static enum mr_rc step(struct mongo_source *s, struct mr_intake *intake, struct 
             return rc;
     }
     if (s->chunk.kind != MR_MONGO_ITEM_NONE && s->change.time > s->chunk.time)
-        return build_row(s, err);
+        return build_row(s, intake, err);
     return build_change(s, intake, err);
 }
 
