@@ -52,7 +52,8 @@ static enum mr_rc load(const struct mr_grpc_tls *tls, grpc_ssl_server_certificat
             ok = (texts[i] = read_file(tls, i, err)) != NULL;
     if (ok) {
         grpc_ssl_pem_key_cert_pair pair = {.private_key = texts[1], .cert_chain = texts[0]};
-        *out = grpc_ssl_server_certificate_config_create(texts[2], &pair, 1);
+        /* gRPC wants an authority even when it asks no client for a certificate. */
+        *out = grpc_ssl_server_certificate_config_create(texts[2] ? texts[2] : texts[0], &pair, 1);
     }
     if (texts[1])
         explicit_bzero(texts[1], strlen(texts[1]));

@@ -1,0 +1,6 @@
+"""The helpers of tests/integration."""
+
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "integration"))
