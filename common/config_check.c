@@ -78,6 +78,31 @@ static enum mr_rc check_source(const struct mr_config *config, struct mr_err *er
     return MR_OK;
 }
 
+#define TOKEN LOWER_DIGITS "ABCDEFGHIJKLMNOPQRSTUVWXYZ-"
+
+/* Names that NATS servers take, and files that must be named. */
+static enum mr_rc check_streams(const struct mr_config *config, struct mr_err *err)
+{
+    const struct {
+        const char *key, *text;
+        bool may_be_empty;
+    } names[] = {
+        {"jetstream.stream", config->jetstream_stream.text, false},
+        {"jetstream.subject", config->jetstream_subject.text, false},
+        {"query.jetstream_stream", config->query_jetstream_stream.text, false},
+        {"query.jetstream_consumer", config->query_jetstream_consumer.text, true},
+        {"upstream.stream", config->upstream_stream.text, false},
+    };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (!is_name(names[i].text, TOKEN, 100) && !(names[i].may_be_empty && !*names[i].text))
+            return mr_reject(err, MR_USAGE, "%s: expected 1 to 100 of A-Z a-z 0-9 _ -, got \"%s\"",
+                             names[i].key, names[i].text);
+    if (config->jetstream_enabled && !config->jetstream_subscriptions.text[0])
+        return mr_reject(err, MR_USAGE,
+                         "jetstream.subscriptions: jetstream.enabled needs it, and it is empty");
+    return MR_OK;
+}
+
 static enum mr_rc check_addresses(const struct mr_config *config, struct mr_err *err)
 {
     if (!is_address(config->publisher_grpc_listen.text))
@@ -219,6 +244,8 @@ enum mr_rc mr_config_check(const struct mr_config *config, struct mr_err *err)
         rc = check_reach(config, err);
     if (rc == MR_OK)
         rc = check_keys(config, err);
+    if (rc == MR_OK)
+        rc = check_streams(config, err);
     if (rc == MR_OK)
         rc = check_rings(config, err);
     if (rc == MR_OK)

@@ -114,6 +114,8 @@ static enum mr_rc connect_one(natsConnection **out, const struct mr_js_options *
     natsStatus s = natsOptions_Create(&o);
     if (s == NATS_OK)
         s = set_options(o, options);
+    if (s == NATS_OK && !loop)
+        s = natsOptions_SetSendAsap(o, true); /* requests are few and waited for */
     if (s == NATS_OK && loop)
         s = natsOptions_SetEventLoop(o, loop, on_attach, on_read, on_write, on_detach);
     enum mr_rc rc = MR_OK;
@@ -151,16 +153,14 @@ static bool is_gone(const struct mr_js_link *link)
            natsConnection_IsClosed(link->events);
 }
 
-/* Have nats.c write what it has, if it may be its turn: between two whole messages. */
+/* Have nats.c write what it has (it says so by its own thread, a little later), if it may be its
+ * turn: between two whole messages. */
 static void let_nats_write(struct mr_js_link *link)
 {
-    while (atomic_load_explicit(&link->nats_writes, memory_order_acquire) && !is_gone(link)) {
-        struct pollfd fd = {.fd = atomic_load_explicit(&link->fd, memory_order_relaxed),
-                            .events = POLLOUT};
-        if (poll(&fd, 1, CONNECT_MS) <= 0)
-            return;
+    bool wants = atomic_load_explicit(&link->nats_writes, memory_order_acquire) ||
+                 (!link->plain && natsConnection_Buffered(link->events) > 0);
+    if (wants && !is_gone(link))
         natsConnection_ProcessWriteEvent(link->events);
-    }
 }
 
 static enum mr_rc write_some(struct mr_js_link *link, struct mr_err *err)
@@ -253,8 +253,10 @@ static char *put_header(char *at, const struct mr_js_publish *m)
 {
     at = PUT(at, "NATS/1.0\r\nNats-Msg-Id: ");
     at = put_str(at, m->id);
-    at = PUT(at, "\r\nNats-Expected-Last-Sequence: ");
-    at = put_number(at, m->expected);
+    if (m->expected_id.len > 0)
+        at = put_str(PUT(at, "\r\nNats-Expected-Last-Msg-Id: "), m->expected_id);
+    else
+        at = put_number(PUT(at, "\r\nNats-Expected-Last-Sequence: "), m->expected);
     at = put_str(PUT(at, "\r\n"), m->headers);
     return PUT(at, "\r\n");
 }
@@ -282,7 +284,8 @@ static enum mr_rc publish_plain(struct mr_js_link *link, const struct mr_js_publ
                                 struct mr_err *err)
 {
     enum mr_rc rc;
-    size_t bound = LINE_BYTES + link->inbox_len + m->subject.len + m->id.len + m->headers.len;
+    size_t bound = LINE_BYTES + link->inbox_len + m->subject.len + m->id.len + m->expected_id.len +
+                   m->headers.len;
     if (!has_room(link, 2 * bound + m->payload.len, err, &rc))
         return rc;
     /* The header is written behind the line's bound first: its length stands in the line. */
@@ -326,20 +329,26 @@ static natsStatus set_headers(natsMsg *message, struct mr_str headers)
 static enum mr_rc publish_by_nats(struct mr_js_link *link, const struct mr_js_publish *m,
                                   struct mr_err *err)
 {
-    char subject[MR_JS_SUBJECT_MAX + 1], reply[256], id[MR_JS_HEADERS_MAX + 1], expected[24];
+    char subject[MR_JS_SUBJECT_MAX + 1], reply[256], id[MR_JS_ID_MAX + 1];
+    char expected[MR_JS_ID_MAX + 24];
+    bool by_id = m->expected_id.len > 0;
     natsMsg *message = NULL;
     if (natsConnection_Buffered(link->events) > OUT_BYTES)
         return MR_FULL;
     snprintf(subject, sizeof subject, "%.*s", (int)m->subject.len, m->subject.data);
     snprintf(id, sizeof id, "%.*s", (int)m->id.len, m->id.data);
-    snprintf(expected, sizeof expected, "%llu", (unsigned long long)m->expected);
+    if (by_id)
+        snprintf(expected, sizeof expected, "%.*s", (int)m->expected_id.len, m->expected_id.data);
+    else
+        snprintf(expected, sizeof expected, "%llu", (unsigned long long)m->expected);
     snprintf(reply, sizeof reply, "%s%llu", link->inbox, (unsigned long long)m->answer);
     natsStatus s = natsMsg_Create(&message, subject, m->answer != 0 ? reply : NULL, m->payload.data,
                                   (int)m->payload.len);
     if (s == NATS_OK)
         s = natsMsgHeader_Set(message, "Nats-Msg-Id", id);
     if (s == NATS_OK)
-        s = natsMsgHeader_Set(message, "Nats-Expected-Last-Sequence", expected);
+        s = natsMsgHeader_Set(
+            message, by_id ? "Nats-Expected-Last-Msg-Id" : "Nats-Expected-Last-Sequence", expected);
     if (s == NATS_OK)
         s = set_headers(message, m->headers);
     if (s == NATS_OK)
@@ -364,7 +373,7 @@ static enum mr_rc find_out_plain(struct mr_js_link *link, struct mr_err *err)
     natsStatus s = natsConnection_PublishString(link->events, probe, "");
     if (s != NATS_OK)
         return fail(err, MR_RETRY, "write to NATS", s);
-    let_nats_write(link);
+    natsConnection_ProcessWriteEvent(link->events);
     struct pollfd fd = {.fd = atomic_load_explicit(&link->fd, memory_order_acquire),
                         .events = POLLIN};
     char first;
@@ -425,10 +434,13 @@ void mr_js_link_close(struct mr_js_link **out)
     struct mr_js_link *link = *out;
     if (!link)
         return;
+    /* A connection that is open waits half a second for an answer that nobody would read: end it.
+     */
+    int fd = atomic_load_explicit(&link->fd, memory_order_acquire);
+    if (fd >= 0 && shutdown(fd, SHUT_RDWR) == 0)
+        natsConnection_ProcessReadEvent(link->events);
     natsMsg_Destroy(link->answer);
     natsSubscription_Destroy(link->answers);
-    if (link->events)
-        natsConnection_Close(link->events);
     natsConnection_Destroy(link->events);
     natsConnection_Destroy(link->control);
     free(link->inbox);

@@ -27,11 +27,11 @@ MR_MUST_USE enum mr_rc mr_js_link_open(struct mr_js_link **out, const struct mr_
 void mr_js_link_close(struct mr_js_link **link);
 size_t mr_js_link_payload_max(const struct mr_js_link *link); /* bytes of headers and payload */
 
-/* A message as it is sent: parts of an outbox entry. expected: the last sequence of its stream,
- * which the server checks. answer: number by which its acknowledgement comes back; 0: none wanted.
- */
+/* A message as it is sent: parts of an outbox entry. The server stores it only if the stream's last
+ * message has this id, or, when expected_id is empty, this sequence. answer: number by which its
+ * acknowledgement comes back; 0: none wanted. */
 struct mr_js_publish {
-    struct mr_str subject, id, headers, payload;
+    struct mr_str subject, id, headers, payload, expected_id;
     uint64_t expected, answer;
 };
 /* Append to what is to be written. MR_FULL: write first (mr_js_link_work). MR_RETRY: the connection

@@ -66,7 +66,7 @@ enum mr_rc mr_js_outbox_put(struct mr_js_outbox *outbox, const struct mr_js_mess
     size_t len = m->subject.len + m->id.len + m->headers.len + payload_len;
     uint64_t tail = atomic_load_explicit(&outbox->tail, memory_order_relaxed), begin;
     if (len > outbox->capacity / 2 || m->subject.len > MR_JS_SUBJECT_MAX ||
-        m->id.len > MR_JS_HEADERS_MAX || m->headers.len > MR_JS_HEADERS_MAX)
+        m->id.len > MR_JS_ID_MAX || m->headers.len > MR_JS_HEADERS_MAX)
         return MR_USAGE;
     if (!find_room(outbox, len, tail, &begin))
         return MR_FULL;

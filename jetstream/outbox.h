@@ -9,7 +9,7 @@
 #include "common/err.h"
 #include "common/str.h"
 
-enum { MR_JS_SUBJECT_MAX = 3072, MR_JS_HEADERS_MAX = 32 * 1024 }; /* bytes */
+enum { MR_JS_SUBJECT_MAX = 3072, MR_JS_ID_MAX = 255, MR_JS_HEADERS_MAX = 32 * 1024 }; /* bytes */
 
 /* What is put. Everything is copied. */
 struct mr_js_message {
@@ -54,7 +54,7 @@ MR_MUST_USE enum mr_rc mr_js_outbox_init(struct mr_js_outbox *outbox, size_t byt
 void mr_js_outbox_fini(struct mr_js_outbox *outbox);
 
 /* Putter. MR_FULL: no room now; MR_USAGE: it is larger than half of the outbox, or its subject is
- * over MR_JS_SUBJECT_MAX, its id or headers are over MR_JS_HEADERS_MAX. */
+ * over MR_JS_SUBJECT_MAX, its id over MR_JS_ID_MAX, its headers over MR_JS_HEADERS_MAX. */
 MR_MUST_USE enum mr_rc mr_js_outbox_put(struct mr_js_outbox *outbox,
                                         const struct mr_js_message *message);
 /* Putter: wake the sender if it sleeps. */

@@ -21,8 +21,8 @@ struct mr_js_stream {
 struct mr_js_stored {
     uint64_t stream_sequence;
     char subject[MR_JS_SUBJECT_MAX + 1];
-    char id[1024];      /* Nats-Msg-Id; cut when longer */
-    char position[128]; /* header Millrace-Position; empty when there is none */
+    char id[MR_JS_ID_MAX + 2]; /* Nats-Msg-Id; cut when longer */
+    char position[128];        /* header Millrace-Position; empty when there is none */
 };
 
 /* Find or make a stream. *last: its last sequence. MR_USAGE: it is missing and is not to be made,

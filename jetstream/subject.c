@@ -1,7 +1,5 @@
 #include "jetstream/subject.h"
 
-#include <stdint.h>
-
 static bool is_plain(char c)
 {
     return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' ||
@@ -21,8 +19,7 @@ bool mr_js_text_append(char *out, size_t size, size_t *len, struct mr_str text)
 
 static const char hex[] = "0123456789ABCDEF";
 
-/* FNV-1a, 64 bits. */
-static uint64_t hash(struct mr_str name)
+uint64_t mr_js_hash(struct mr_str name)
 {
     uint64_t h = UINT64_C(0xcbf29ce484222325);
     for (size_t i = 0; i < name.len; i++)
@@ -38,7 +35,7 @@ static size_t token(char out[MR_JS_TOKEN_MAX], struct mr_str name)
         unsigned char byte = (unsigned char)name.data[i];
         size_t need = is_plain(name.data[i]) ? 1 : 3;
         if (at + need > MR_JS_TOKEN_MAX) {
-            uint64_t h = hash(name);
+            uint64_t h = mr_js_hash(name);
             out[cut++] = '%';
             out[cut++] = '%';
             for (int shift = 60; shift >= 0; shift -= 4)

@@ -4,6 +4,8 @@
  * takes no line over 4 KiB) is cut and ends in %% and 16 hex digits of a hash of the name. */
 #ifndef MR_JETSTREAM_SUBJECT_H
 #define MR_JETSTREAM_SUBJECT_H
+#include <stdint.h>
+
 #include "common/str.h"
 
 enum { MR_JS_TOKEN_MAX = 512 };
@@ -11,6 +13,8 @@ enum { MR_JS_TOKEN_MAX = 512 };
 /* Append the token of name to out (NUL-terminated, len bytes used, of size). False: no room,
  * nothing changed. */
 bool mr_js_token_append(char *out, size_t size, size_t *len, struct mr_str name);
+/* FNV-1a, 64 bits: the hash in a cut token; also to tell subjects apart in ids. */
+uint64_t mr_js_hash(struct mr_str name);
 /* Append text as it is. */
 bool mr_js_text_append(char *out, size_t size, size_t *len, struct mr_str text);
 #endif

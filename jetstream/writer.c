@@ -24,6 +24,8 @@ struct lane {
     uint64_t stored_tag;        /* left out through here */
     uint64_t last_in_burst;
     uint32_t unasked;
+    size_t last_id_len; /* of the last message sent on this connection; 0: none was */
+    char last_id[MR_JS_ID_MAX];
 };
 
 struct mr_js_writer {
@@ -112,9 +114,15 @@ static uint64_t tail_of(const struct mr_js_writer *w)
     return atomic_load_explicit(&w->outbox->tail, memory_order_acquire); /* entries first */
 }
 
+/* What is acknowledged stays so: the next connection counts anew. */
 static void drop_link(struct mr_js_writer *w)
 {
     mr_js_link_close(&w->link);
+    for (uint64_t n = head_of(w); n < w->next; n++) {
+        struct mr_js_entry *entry = mr_js_outbox_entry(w->outbox, n);
+        if (w->lanes[entry->lane].acked >= entry->stream_sequence)
+            entry->done = true;
+    }
     w->careful_until = w->careful_until > w->next ? w->careful_until : w->next;
     w->next = head_of(w);
 }
@@ -211,6 +219,7 @@ static enum mr_rc resync(struct mr_js_writer *w, uint32_t lane, uint64_t last, s
             return rc;
     }
     l->acked = l->sent = last;
+    l->last_id_len = 0;
     return MR_OK;
 }
 
@@ -314,7 +323,7 @@ static enum mr_rc send_entry(struct mr_js_writer *w, uint64_t n, struct mr_err *
     struct lane *l = &w->lanes[entry->lane];
     char room[2048];
     const char *at = mr_js_outbox_bytes(w->outbox, entry);
-    struct mr_js_publish m = {.expected = l->sent};
+    struct mr_js_publish m = {.expected = l->sent, .expected_id = {l->last_id, l->last_id_len}};
     m.subject = (struct mr_str){at, entry->subject_len};
     m.id = (struct mr_str){m.subject.data + m.subject.len, entry->id_len};
     m.headers = (struct mr_str){m.id.data + m.id.len, entry->headers_len};
@@ -327,6 +336,8 @@ static enum mr_rc send_entry(struct mr_js_writer *w, uint64_t n, struct mr_err *
         return rc;
     MR_CRASH("jetstream.sent");
     l->unasked = ask ? 0 : l->unasked + 1;
+    l->last_id_len = m.id.len;
+    memcpy(l->last_id, m.id.data, m.id.len);
     entry->stream_sequence = ++l->sent;
     w->stats.resent += n < w->sent_high;
     return MR_OK;
@@ -395,9 +406,10 @@ static enum mr_rc take_answer(struct mr_js_writer *w, const struct mr_js_answer 
         return mr_reject(err, MR_RETRY, "stream %s: refuses a message: %.*s (%" PRIu32 ")",
                          l->stream.name, (int)ack.error.len, ack.error.data, ack.error_code);
     if (ack.stream_sequence != entry->stream_sequence) {
-        /* Its id came before: the stream leaves it out, and what followed it misses one. */
-        entry->done = true;
-        w->stats.duplicates++;
+        /* An id that came before, its own or of a message in front of it: the stream left that one
+         * out, and is one short of what was expected. */
+        entry->done = entry->done || ack.duplicate;
+        w->stats.duplicates += ack.duplicate;
         drop_link(w);
         return MR_OK;
     }

@@ -1,12 +1,13 @@
 /* jetstream/writer.h: puts the messages of an outbox into streams: every message once, each stream
  * in the order of the outbox, whatever dies or goes away meanwhile.
  *
- * A lane is a stream that this writer alone writes. Each message says which sequence the stream
- * must have before it (Nats-Expected-Last-Sequence), so the server refuses whatever would leave a
- * hole or come twice, and an acknowledgement also speaks for the messages before it: only every so
- * many ask for one. After a lost connection the stream is asked how far it is, and sending goes on
- * behind that. This needs no window of remembered ids, so it holds after any pause; the ids are
- * sent, too.
+ * A lane is a stream that this writer alone should write. Each message names the one before it
+ * (Nats-Expected-Last-Msg-Id; the first on a connection the sequence), so the server refuses
+ * whatever would leave a hole, and an acknowledgement also speaks for the messages before it: only
+ * every so many ask for one. The sequence alone would not do: a stranger's message in the place of
+ * one that was refused makes the count right again. After a lost connection the stream is asked how
+ * far it is, and sending goes on behind that: this needs no window of remembered ids, so it holds
+ * after any pause.
  *
  * One thread (the sender of the outbox). It waits in connecting and in requests, up to seconds. */
 #ifndef MR_JETSTREAM_WRITER_H

@@ -83,6 +83,9 @@ static enum mr_rc send_to(struct mr_deliverer *d, struct mr_gateway *gateway,
         d->ids[i] = gateway->hits[i]->client_id;
     enum mr_rc rc =
         d->sink->ops->deliver(d->sink, gateway->stream, parcel, d->ids, count, progress);
+    if (rc == MR_FATAL)
+        return mr_reject(err, rc, "encode a delivery to gateway %" PRIu64 ": out of memory",
+                         gateway->id);
     MR_ASSERT(rc == MR_OK || rc == MR_CLOSED);
     if (rc == MR_CLOSED) {
         gateway->cut = true;

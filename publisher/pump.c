@@ -36,6 +36,16 @@ enum mr_rc mr_pump_open(struct mr_pump **out, struct mr_process *process,
         return rc;
     }
     MR_ASSERT(pump->sink->ops == sink);
+    pump->sink->board = pump->board;
+    if (sink->attach)
+        rc = sink->attach(pump->sink, err);
+    else
+        atomic_store_explicit(&pump->board->held_through[MR_HOLDER_SINK], 0, memory_order_release);
+    if (rc != MR_OK) {
+        sink->close(pump->sink, mr_clock_ns());
+        free(pump);
+        return rc;
+    }
     sink->serving(pump->sink, false);
     pump->deliverer = (struct mr_deliverer){.sink = pump->sink, .cell = pump->cell};
     *out = pump;

@@ -60,7 +60,8 @@ struct mr_response {
 struct mr_sink {
     const struct mr_sink_ops *ops;
     const struct mr_config *config;
-    struct mr_cell_shm *cell; /* of the publisher: counters, doorbell */
+    struct mr_cell_shm *cell;   /* of the publisher: counters, doorbell */
+    struct mr_board_shm *board; /* set by the pump before attach */
 };
 
 struct mr_sink_ops {
@@ -68,6 +69,9 @@ struct mr_sink_ops {
     /* MUST. Listen; requests may arrive from now on. */
     enum mr_rc (*open)(struct mr_sink **out, const struct mr_config *config,
                        struct mr_cell_shm *cell, struct mr_err *err);
+    /* MAY. The instance is there; called once, before anything is released. A sink whose deliveries
+     * nobody asks for again says in board.held_through how far they are safe. */
+    enum mr_rc (*attach)(struct mr_sink *sink, struct mr_err *err);
     /* MUST. The next request, in the order of arrival per gateway. MR_AGAIN: none. */
     enum mr_rc (*poll)(struct mr_sink *sink, struct mr_request *out);
     /* MUST. Encode an event (its parts borrowed until return). The caller owns one reference. NULL:
@@ -76,7 +80,8 @@ struct mr_sink_ops {
     void (*release)(struct mr_sink *sink, struct mr_parcel *parcel);
     /* MUST. Queue one delivery: the parcel for these subscriptions of this gateway, with the marker
      * behind the event. Never blocks. MR_OK; MR_CLOSED: the gateway is gone or has just been cut
-     * off because its queue is over its limit (a CLOSE follows through poll). */
+     * off because its queue is over its limit (a CLOSE follows through poll); MR_FATAL: out of
+     * memory. */
     enum mr_rc (*deliver)(struct mr_sink *sink, mr_gateway_id gateway, struct mr_parcel *parcel,
                           const struct mr_str *subscription_ids, uint32_t count,
                           struct mr_str progress);
@@ -97,5 +102,7 @@ struct mr_sink_ops {
     /* MUST. Accept no more, send what is queued until the deadline, end all streams. */
     void (*close)(struct mr_sink *sink, uint64_t deadline_ns);
 };
-extern const struct mr_sink_ops mr_sink_grpc;
+extern const struct mr_sink_ops mr_sink_grpc, mr_sink_jetstream;
+/* Both of these as one: gRPC first. */
+extern const struct mr_sink_ops mr_sink_all;
 #endif

@@ -68,7 +68,7 @@ static enum mr_rc allocate(struct grpc_sink **out, const struct mr_config *confi
     struct grpc_sink *g = calloc(1, sizeof *g);
     size_t places = config->publisher_gateways_max;
     if (g) {
-        g->base = (struct mr_sink){&mr_sink_grpc, config, cell};
+        g->base = (struct mr_sink){.ops = &mr_sink_grpc, .config = config, .cell = cell};
         g->known = calloc(places, sizeof(struct mr_grpc_stream *));
         g->dirty = calloc(places, sizeof *g->dirty);
         g->is_dirty = calloc(places, sizeof *g->is_dirty);
