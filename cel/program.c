@@ -326,7 +326,8 @@ static bool leaf_holds(const struct subject *s, uint32_t index)
     struct mr_list list = {.item = list_item, .program = s->program, .index = index};
     mr_program_predicate(s->program, index, &p);
     if (p.op == MR_PRED_CODE)
-        return s->code && s->code->holds(s->code, p.value.string, s->document, s->document_len);
+        return s->code &&
+               mr_program_code_holds(s->code, p.value.string, s->document, s->document_len);
     if (!p.cel && mr_str_equal(p.path, MR_STR("_id")))
         value = mr_value_from_id(s->document_id);
     else if (p.cel ? find_field(s, p.path, &found)

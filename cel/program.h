@@ -136,13 +136,16 @@ static inline uint16_t mr_program_token(const struct mr_program *program, uint32
     return token;
 }
 
+/* Runs code leaves: one at a time, loaded anew for each. The slow way, as all below. */
+struct mr_program_code;
+MR_MUST_USE enum mr_rc mr_program_code_create(struct mr_program_code **out, struct mr_err *err);
+void mr_program_code_destroy(struct mr_program_code **code);
+/* Is the program of a code leaf true for a document (NULL, 0: an empty one)? */
+bool mr_program_code_holds(struct mr_program_code *code, struct mr_str program,
+                           const void *document, size_t document_len);
+
 /* Evaluate a whole program against an event's document (data NULL, len 0: none) and id: the
- * reference against which the index is tested. code: evaluates code leaves; NULL: they do not hold.
- */
-struct mr_program_code {
-    bool (*holds)(struct mr_program_code *code, struct mr_str program, const void *document,
-                  size_t document_len);
-};
+ * reference against which the index is tested. code NULL: code leaves do not hold. */
 bool mr_program_matches(const struct mr_program *program, const void *document, size_t document_len,
                         struct mr_str document_id, struct mr_program_code *code);
 /* One of its leaves on its own. */

@@ -3,6 +3,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "cel/fn.h"
+
 __extension__ typedef unsigned __int128 wide;
 
 /* IEEE 754-2008 decimal128, binary integer significand: value = (-1)^negative * significand *
@@ -113,25 +115,42 @@ static struct mr_value value_from_decimal(const uint8_t *bytes)
     return value;
 }
 
-/* What CEL sees in another way than filters do. */
+/* What CEL sees in another way than filters do, by its own mapping. */
 static bool cel_value(const struct mr_bson_value *v, struct mr_value *out)
 {
-    switch (v->type) {
-    case MR_BSON_DATE:
-        *out = (struct mr_value){.kind = MR_VALUE_DATE, .integer = mr_bson_int64(v)};
-        return true;
-    case MR_BSON_OID:
-        *out = (struct mr_value){.kind = MR_VALUE_OID, .bytes = {(const char *)v->data, v->len}};
-        return true;
-    case MR_BSON_DECIMAL128:
-        *out = value_from_decimal(v->data);
-        if (out->kind == MR_VALUE_INT)
-            out->number = (double)out->integer;
-        out->kind = MR_VALUE_DOUBLE;
-        return true;
-    default:
+    if (v->type <= MR_BSON_ARRAY || v->type == MR_BSON_BOOL || v->type == MR_BSON_INT32 ||
+        v->type == MR_BSON_INT64 || v->type == MR_BSON_NULL)
         return false;
+    *out = (struct mr_value){.kind = MR_VALUE_OTHER};
+    if (v->type == MR_BSON_OID) { /* its text would need memory */
+        out->kind = MR_VALUE_OID;
+        out->bytes = (struct mr_str){(const char *)v->data, v->len};
+        return true;
     }
+    struct mr_cel_val val = mr_cel_from_bson(NULL, v);
+    switch ((enum mr_cel_kind)val.kind) {
+    case MR_CEL_DOUBLE:
+        out->kind = MR_VALUE_DOUBLE;
+        out->number = val.number;
+        break;
+    case MR_CEL_STRING:
+        out->kind = MR_VALUE_STRING;
+        out->bytes = mr_cel_str(val);
+        break;
+    case MR_CEL_TIMESTAMP: /* BSON knows no less than milliseconds */
+        out->kind = MR_VALUE_DATE;
+        out->integer = val.integer * 1000 + val.len / 1000000;
+        break;
+    case MR_CEL_NULL:
+        out->kind = MR_VALUE_NULL;
+        break;
+    case MR_CEL_ERROR:
+        out->kind = MR_VALUE_ERROR;
+        break;
+    default:
+        break;
+    }
+    return true;
 }
 
 static struct mr_value filter_value(const struct mr_bson_value *v)
@@ -408,6 +427,8 @@ bool mr_value_holds(const struct mr_value *value, enum mr_predicate_op op,
     int order;
     if (value->kind == MR_VALUE_MISSING)
         return op == MR_PRED_MISSING;
+    if (value->kind == MR_VALUE_ERROR)
+        return op == MR_PRED_EXISTS;
     switch (op) {
     case MR_PRED_EQ:
         return equal(value, constant, list);

@@ -16,6 +16,7 @@ enum mr_value_kind {
     MR_VALUE_STRING,
     MR_VALUE_ARRAY,
     MR_VALUE_DOCUMENT,
+    MR_VALUE_ERROR, /* for CEL: there, but of no value: a date beyond the year 9999 */
     MR_VALUE_OTHER, /* there, but equal to no constant */
 };
 

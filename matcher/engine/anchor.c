@@ -481,7 +481,7 @@ static bool keep_anchors(struct mr_engine *engine, struct mr_filter *filter)
 {
     const struct mr_plan *plan = engine->plan;
     size_t size = plan->count * sizeof(struct mr_anchor);
-    filter->anchor_count = plan->count;
+    filter->anchor_count = plan->count & INT32_MAX;
     if (plan->count == 1)
         filter->anchors.one = plan->anchors[0];
     if (plan->count <= 1)

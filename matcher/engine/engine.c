@@ -16,12 +16,12 @@ enum mr_rc mr_engine_create(struct mr_engine **out, struct mr_err *err)
     enum mr_rc rc = mr_heap_init(&engine->heap, err);
     if (rc == MR_OK) {
         engine->plan = mr_plan_create();
-        if (!engine->plan)
+        engine->runner = mr_code_runner_create();
+        if (!engine->plan || !engine->runner)
             rc = mr_fail(err, MR_FATAL, "create a matching engine");
     }
     if (rc != MR_OK) {
-        mr_heap_fini(&engine->heap);
-        free(engine);
+        mr_engine_destroy(&engine);
         return rc;
     }
     /* Without the kernel's randomness, where the engine lies is still hard to guess from outside.
@@ -45,13 +45,25 @@ static void unmap_ids(struct mr_engine *engine)
     munmap(engine->spare, engine->id_capacity * sizeof(uint64_t));
 }
 
+/* What code leaves hold outside of the heap. */
+static void unload_all(struct mr_engine *engine)
+{
+    for (mr_ref at = engine->code_leaves; at;) {
+        struct mr_leaf *leaf = mr_at(engine, at);
+        at = mr_code_next(leaf);
+        mr_code_unload(engine, leaf);
+    }
+}
+
 void mr_engine_destroy(struct mr_engine **out)
 {
     struct mr_engine *engine = *out;
     if (!engine)
         return;
+    unload_all(engine);
     unmap_ids(engine);
     mr_heap_fini(&engine->heap);
+    mr_code_runner_destroy(engine->runner);
     mr_plan_destroy(engine->plan);
     free(engine->found);
     free(engine->found_slots);
@@ -339,4 +351,18 @@ uint32_t mr_engine_match(struct mr_engine *engine, const struct mr_engine_event 
     engine->stats.hits += engine->id_count > 0;
     engine->stats.pairs += engine->id_count;
     return (uint32_t)engine->id_count;
+}
+
+bool mr_engine_offender(struct mr_engine *engine, uint64_t *subscription)
+{
+    while (engine->offence_count > 0) {
+        const struct mr_filter *filter = mr_at(engine, engine->offences[engine->offence_count - 1]);
+        if (engine->offence_sub < filter->sub_count) {
+            *subscription = mr_filter_ids(engine, filter)[engine->offence_sub++];
+            return true;
+        }
+        engine->offence_count--;
+        engine->offence_sub = 0;
+    }
+    return false;
 }

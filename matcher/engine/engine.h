@@ -13,8 +13,10 @@ struct mr_engine_stats {
     uint64_t candidates;  /* filters evaluated, because their anchor did not say it all */
     uint64_t evaluations; /* leaves evaluated for them */
     uint64_t anchors[3];  /* places of filters: found by a key, by a path's presence, always */
-    uint64_t moved;       /* filters that were hung on something rarer */
-    uint64_t bytes;       /* memory held */
+    uint64_t code_runs, code_errors; /* code leaves: evaluations; those without a value */
+    uint64_t quarantined;            /* code leaves that are not evaluated any more */
+    uint64_t moved;                  /* filters that were hung on something rarer */
+    uint64_t bytes;                  /* memory held */
     uint64_t bloom_lookups, bloom_rejected, bloom_false, bloom_rebuilds, bloom_bytes;
 };
 
@@ -44,5 +46,11 @@ enum mr_rc mr_engine_remove(struct mr_engine *engine, uint64_t subscription);
  * many. */
 uint32_t mr_engine_match(struct mr_engine *engine, const struct mr_engine_event *event,
                          const uint64_t **ids);
+/* Subscriptions whose code was quarantined since they were last asked for, one a call: it exhausted
+ * its budget MR_ENGINE_STRIKES_MAX times, or failed MR_ENGINE_ERRORS_MAX times in a row with
+ * something else than a missing field. From then on that part of the filter never holds. False:
+ * none. Between events only. */
+enum { MR_ENGINE_STRIKES_MAX = 8, MR_ENGINE_ERRORS_MAX = 1000, MR_ENGINE_STEPS_MAX = 100000 };
+bool mr_engine_offender(struct mr_engine *engine, uint64_t *subscription);
 void mr_engine_stats(const struct mr_engine *engine, struct mr_engine_stats *out);
 #endif

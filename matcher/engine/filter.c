@@ -53,7 +53,7 @@ static bool term_holds(const struct term *term, const uint16_t **at)
     return is_and;
 }
 
-bool mr_filter_holds(struct mr_engine *engine, const struct mr_filter *filter)
+static bool holds(struct mr_engine *engine, const struct mr_filter *filter)
 {
     const mr_ref *leaves = mr_filter_leaves(engine, filter);
     engine->stats.candidates++;
@@ -63,6 +63,29 @@ bool mr_filter_holds(struct mr_engine *engine, const struct mr_filter *filter)
     const struct term term = {engine, leaves, (const uint16_t *)(leaves + filter->leaf_count)};
     const uint16_t *at = term.tokens;
     return term_holds(&term, &at);
+}
+
+bool mr_filter_holds(struct mr_engine *engine, struct mr_filter *filter)
+{
+    engine->rested = false;
+    bool result = holds(engine, filter);
+    if (engine->rested && !filter->reported && engine->offence_count < MR_OFFENCES_MAX) {
+        engine->offences[engine->offence_count++] = mr_heap_ref(&engine->heap, filter);
+        filter->reported = true;
+    }
+    return result;
+}
+
+/* A filter goes before it was asked for. */
+static void forget_offence(struct mr_engine *engine, mr_ref ref)
+{
+    for (uint32_t i = 0; i < engine->offence_count; i++) {
+        if (engine->offences[i] != ref)
+            continue;
+        engine->offences[i] = engine->offences[--engine->offence_count];
+        engine->offence_sub = 0;
+        return;
+    }
 }
 
 /* ---- finding ---- */
@@ -220,6 +243,8 @@ void mr_filter_drop(struct mr_engine *engine, mr_ref ref)
         mr_heap_free(&engine->heap, filter->parts, size);
     if (filter->sub_capacity > 1)
         mr_heap_free(&engine->heap, filter->subs.many, filter->sub_capacity * sizeof(uint64_t));
+    if (filter->reported)
+        forget_offence(engine, ref);
     if (engine->suspect == ref)
         engine->suspect = 0;
     engine->stats.filters--;

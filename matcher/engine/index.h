@@ -17,6 +17,7 @@
 #include "matcher/engine/run.h"
 #include "matcher/engine/table.h"
 
+enum { MR_OFFENCES_MAX = 64 };
 enum { MR_SLOT_ID = 0, MR_SLOT_SAMPLES = 16, MR_PREFIX_BYTES_MAX = 64 };
 #define MR_SLOT_NONE UINT32_MAX
 
@@ -101,11 +102,12 @@ struct mr_leaf {
     bool cel;
     bool resting;            /* code that was quarantined: never holds */
     uint32_t len;            /* of the string; of the list, items */
-    struct mr_bucket bucket; /* of keys; of code: one counts failures in a row */
+    struct mr_bucket bucket; /* of keys */
     union {
         uint64_t bits;
         double number;
         char text[8];
+        struct mr_code *code; /* heap */
     };
 };
 
@@ -131,7 +133,8 @@ struct mr_filter {
     mr_ref parts; /* leaf_count references, then token_count uint16_t; with one token: the leaf
                      itself, or without a leaf the token */
     uint16_t leaf_count, token_count;
-    uint32_t anchor_count; /* 1: in place */
+    uint32_t anchor_count : 31; /* 1: in place */
+    uint32_t reported : 1;      /* among the offences */
     union {
         struct mr_anchor one;
         mr_ref many;
@@ -187,7 +190,11 @@ struct mr_engine {
     struct mr_plan *plan;
     struct mr_const *items; /* scratch: a list of a program */
     uint32_t item_capacity;
-    struct mr_program_code *code;
+    struct mr_code_runner *runner;
+    mr_ref code_leaves;               /* list of all */
+    bool rested;                      /* the filter at hand asked code that is quarantined */
+    mr_ref offences[MR_OFFENCES_MAX]; /* filters, waiting to be asked for */
+    uint32_t offence_count, offence_sub;
     mr_ref suspect; /* a filter whose anchor let a failing event pass lately */
     uint32_t failures;
     struct mr_engine_stats stats;
@@ -242,8 +249,14 @@ struct mr_const mr_leaf_const(const struct mr_leaf *leaf);
 struct mr_str mr_leaf_text(const struct mr_leaf *leaf); /* of a string */
 /* Does it hold for the event at hand? */
 bool mr_leaf_holds(struct mr_engine *engine, struct mr_leaf *leaf);
-/* code.c: a code leaf, for the event at hand. */
+/* code.c: code leaves: load when made (bytes that are no program never hold), unload, run for the
+ * event at hand. False: out of memory. */
+MR_MUST_USE bool mr_code_load(struct mr_engine *engine, struct mr_leaf *leaf);
+void mr_code_unload(struct mr_engine *engine, struct mr_leaf *leaf);
+mr_ref mr_code_next(const struct mr_leaf *leaf); /* of engine->code_leaves */
 bool mr_code_holds(struct mr_engine *engine, struct mr_leaf *leaf);
+MR_MUST_USE struct mr_code_runner *mr_code_runner_create(void); /* NULL: out of memory */
+void mr_code_runner_destroy(struct mr_code_runner *runner);
 /* What a document's value is looked up by. False: no key equals it. */
 struct mr_key {
     enum mr_const_kind kind;
@@ -285,7 +298,7 @@ static inline const struct mr_anchor *mr_filter_anchors(const struct mr_engine *
 /* Where the term that begins at a token ends. */
 uint32_t mr_filter_skip(const struct mr_engine *engine, const struct mr_filter *filter,
                         uint32_t at);
-bool mr_filter_holds(struct mr_engine *engine, const struct mr_filter *filter);
+bool mr_filter_holds(struct mr_engine *engine, struct mr_filter *filter);
 
 /* The filter of a program, made when it is new. 0: out of memory, nothing changed. A new filter has
  * no subscription yet: append one or drop it. */

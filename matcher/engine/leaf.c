@@ -312,6 +312,10 @@ static mr_ref leaf_create(struct mr_engine *engine, struct mr_group *group, stru
                              .op = (uint8_t)p->op,
                              .cel = p->cel};
     store_const(leaf, &p->value);
+    if (p->op == MR_PRED_CODE && !mr_code_load(engine, leaf)) {
+        mr_heap_free(&engine->heap, ref, leaf_bytes(&p->value));
+        return 0;
+    }
     if (slot)
         slot->refs++;
     mr_table_put(table, &engine->heap, hash, ref);
@@ -369,7 +373,9 @@ void mr_leaf_release(struct mr_engine *engine, mr_ref ref)
     struct mr_const value = mr_leaf_const(leaf);
     enum mr_predicate_op op = (enum mr_predicate_op)leaf->op;
     bool key = mr_leaf_is_key(op, value.kind);
-    MR_ASSERT(!leaf->bucket.sets && (!leaf->bucket.one || op == MR_PRED_CODE));
+    MR_ASSERT(!leaf->bucket.sets && !leaf->bucket.one);
+    if (op == MR_PRED_CODE)
+        mr_code_unload(engine, leaf);
     mr_table_remove(key ? &group->keys : &group->others, &engine->heap, leaf->hash, ref,
                     key ? &engine->bloom : &engine->other);
     if (leaf->slot != MR_SLOT_NONE) {
