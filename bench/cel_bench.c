@@ -1,6 +1,7 @@
-/* bench-cel [rounds]: CEL on one core, JSON on standard output: what one evaluation of a typical filter costs over a
- * document read in place, what compiling and loading it costs, and 100,000 different filters. bench/cel runs the
- * same filters over the same document through other implementations. */
+/* bench-cel [rounds]: CEL on one core, JSON on standard output: what one evaluation of a typical
+ * filter costs over a document read in place, what compiling and loading it costs, and 100,000
+ * different filters. bench/cel runs the same filters over the same document through other
+ * implementations. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -97,7 +98,8 @@ struct bench {
 static struct mr_cel_compiled compile(struct bench *b, struct mr_str source)
 {
     struct mr_cel_diag diag;
-    struct mr_cel_front front = {b->env, &mr_cel_limits_default, &b->scratch, &diag, MR_CEL_STRIPPED};
+    struct mr_cel_front front = {b->env, &mr_cel_limits_default, &b->scratch, &diag,
+                                 MR_CEL_STRIPPED};
     struct mr_cel_compiled out;
     mr_cel_arena_reset(&b->scratch);
     if (mr_cel_compile(&front, source, &out) != MR_OK)
@@ -196,8 +198,8 @@ static size_t vary(char *out, size_t size, int i)
     case 5:
         return (size_t)snprintf(out, size, "size(doc.items) > 3 && doc.items[0].sku == \"x%d\"", i);
     default:
-        return (size_t)snprintf(out, size,
-                                "timestamp(doc.at) > timestamp(\"2024-01-01T00:00:00Z\") && doc.n > %d", i);
+        return (size_t)snprintf(
+            out, size, "timestamp(doc.at) > timestamp(\"2024-01-01T00:00:00Z\") && doc.n > %d", i);
     }
 }
 
@@ -217,7 +219,8 @@ static void print_many(struct bench *b)
         bytes += compiled[i].len;
     }
     uint64_t end = cpu_ns();
-    printf("  \"many\": {\"filters\": %d, \"compile_s\": %.3f, \"load_s\": %.3f, \"bytes_each\": %.0f},\n",
+    printf("  \"many\": {\"filters\": %d, \"compile_s\": %.3f, \"load_s\": %.3f, \"bytes_each\": "
+           "%.0f},\n",
            MANY, (double)(middle - start) / 1e9, (double)(end - middle) / 1e9,
            (double)bytes / MANY);
     for (int i = 0; i < MANY; i++) {

@@ -9,6 +9,8 @@
 
 /* How far ahead of the tail pages are taken, so that a full /dev/shm is MR_FULL and no SIGBUS. */
 #define POPULATE_BYTES (UINT64_C(256) << 10)
+/* How much may lie behind before it is let go of. */
+#define DROP_BYTES (UINT64_C(256) << 10)
 
 enum mr_rc mr_journal_create(const char *instance, uint64_t epoch, const char *part,
                              uint64_t capacity, struct mr_err *err)
@@ -90,7 +92,18 @@ void mr_journal_begin(struct mr_journal *journal, uint64_t generation)
     journal->generation = generation;
     journal->tail = 0;
     journal->count = 0;
-    journal->populated = 0;
+    journal->populated = journal->dropped = 0;
+}
+
+/* Nobody looks at what lies behind him again: unmapped, it stays in the segment and is no longer
+ * part of this process' memory. */
+static void drop_behind(struct mr_journal *journal)
+{
+    uint64_t to = journal->tail & ~UINT64_C(4095);
+    if (to < journal->dropped + DROP_BYTES)
+        return;
+    (void)madvise(journal->data + journal->dropped, to - journal->dropped, MADV_DONTNEED);
+    journal->dropped = to;
 }
 
 /* Take the pages through end. False: /dev/shm has no more. A kernel without MADV_POPULATE_WRITE
@@ -106,6 +119,7 @@ static bool populate(struct mr_journal *journal, uint64_t end)
     if (madvise(journal->data + from, to - from, MADV_POPULATE_WRITE) != 0 && errno != EINVAL)
         return false;
     journal->populated = to;
+    drop_behind(journal);
     return true;
 }
 
@@ -144,7 +158,7 @@ enum mr_rc mr_journal_rewind(struct mr_journal *journal, uint64_t generation)
     if (atomic_load_explicit(&journal->shm->generation, memory_order_acquire) != generation)
         return MR_AGAIN;
     journal->generation = generation;
-    journal->tail = 0;
+    journal->tail = journal->dropped = 0;
     journal->count = 0;
     return MR_OK;
 }
@@ -178,6 +192,7 @@ enum mr_rc mr_journal_next(struct mr_journal *journal, uint8_t *type, const void
     *type = record.type;
     *len = record.len;
     *data = at + sizeof record;
+    drop_behind(journal);
     journal->tail += need;
     journal->count++;
     return MR_OK;

@@ -33,6 +33,7 @@ struct mr_journal {
     uint8_t *data;
     uint64_t tail;      /* writer: end of what is appended, visible or not; reader: next to read */
     uint64_t populated; /* writer: through which the pages are known to be there */
+    uint64_t dropped;   /* through which this process has let go of the pages */
     uint64_t count;
     uint64_t generation; /* of the last begin or rewind; 0: neither yet */
     struct mr_segment segment;

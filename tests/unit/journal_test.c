@@ -206,6 +206,41 @@ static void damage_is_corrupt(void **state)
     assert_int_equal(mr_journal_attach_reader(&late, f->instance, "subs0", &f->err), MR_CORRUPT);
 }
 
+/* Shared memory of this process, in KiB. */
+static long shared_kib(void)
+{
+    char line[128];
+    long kib = -1;
+    FILE *file = fopen("/proc/self/status", "re");
+    assert_non_null(file);
+    while (kib < 0 && fgets(line, sizeof line, file))
+        sscanf(line, "RssShmem: %ld", &kib);
+    fclose(file);
+    return kib;
+}
+
+static void what_lies_behind_is_no_part_of_the_process(void **state)
+{
+    struct fixture *f = *state;
+    static char record[1000];
+    uint8_t type;
+    char text[sizeof record + 1];
+    mr_journal_begin(&f->writer, 1);
+    assert_int_equal(mr_journal_rewind(&f->reader, 1), MR_OK);
+    long before = shared_kib();
+    for (int i = 0; i < 3500; i++) {
+        memset(record, 'a' + i % 26, sizeof record);
+        assert_int_equal(mr_journal_append(&f->writer, 1, record, sizeof record), MR_OK);
+        mr_journal_publish(&f->writer);
+        assert_int_equal(next(f, text, &type), MR_OK);
+        assert_memory_equal(text, record, sizeof record);
+    }
+    assert_true(shared_kib() - before < 1500); /* of 3,500 written and read */
+    assert_int_equal(mr_journal_rewind(&f->reader, 1), MR_OK);
+    assert_int_equal(next(f, text, &type), MR_OK); /* and still there */
+    assert_int_equal(text[0], 'a');
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -220,6 +255,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(records_of_no_length_and_of_too_much_are_refused, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_new_writer_continues_behind_what_was_published, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(what_lies_behind_is_no_part_of_the_process, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(damage_is_corrupt, setup, teardown),
     };
