@@ -1,5 +1,5 @@
 /* cel/syntax.h: from text to a checked syntax tree. Source of the grammar and of the rules: the
- * specification's language definition; docs/cel.md names what is decided differently. */
+ * specification's language definition; docs/cel-syntax.md names what was decided. */
 #ifndef MR_CEL_SYNTAX_H
 #define MR_CEL_SYNTAX_H
 #include "cel/ast.h"

@@ -77,15 +77,14 @@ static void again(const struct mr_cel_front *front, const struct mr_cel_ast *who
     MR_ASSERT(!a.data || !b.data || mr_str_equal(a, b));
 }
 
-/* The inner sign of --1: alone, it would belong to the number. */
-static bool is_inner_sign(const struct mr_cel_node *node)
+static bool is_minus(const struct mr_cel_node *node)
 {
     return node->kind == MR_CEL_NODE_CALL && node->function == MR_CEL_FN_NEGATE &&
-           node->first->kind == MR_CEL_NODE_LITERAL && !(node->first->flags & MR_CEL_FLAG_PARENS);
+           !(node->flags & MR_CEL_FLAG_PARENS);
 }
 
 static void walk(const struct mr_cel_front *front, const struct mr_cel_ast *ast,
-                 struct mr_cel_node *node, unsigned *left)
+                 struct mr_cel_node *node, bool behind_minus, unsigned *left)
 {
     uint32_t count = 0;
     MR_ASSERT(node->start < node->end && node->end <= ast->source.len);
@@ -95,10 +94,11 @@ static void walk(const struct mr_cel_front *front, const struct mr_cel_ast *ast,
         MR_ASSERT(child->height < node->height);
         if (node->kind != MR_CEL_NODE_STRUCT ||
             count % 2 == 1) /* a field's name is no expression */
-            walk(front, ast, child, left);
+            walk(front, ast, child, is_minus(node), left);
     }
     MR_ASSERT(count == node->count);
-    if (*left > 0 && !is_inner_sign(node)) {
+    /* The inner minus of --1, alone, would belong to the number. */
+    if (*left > 0 && !(behind_minus && is_minus(node))) {
         --*left;
         again(front, ast, node);
     }
@@ -146,7 +146,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check_diag(&diag, source);
         return 0;
     }
-    walk(&front, &ast, ast.root, &parts);
+    walk(&front, &ast, ast.root, false, &parts);
     if (mr_cel_check(&front, &ast) != MR_OK) {
         check_diag(&diag, source);
         return 0;
