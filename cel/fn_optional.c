@@ -37,8 +37,6 @@ static bool is_zero(struct mr_cel_ctx *ctx, struct mr_cel_val v)
         return mr_cel_count(ctx, v, &count) && count == 0;
     case MR_CEL_TIMESTAMP:
         return v.integer == MR_CEL_TIMESTAMP_MIN && v.len == 0;
-    case MR_CEL_OPTIONAL:
-        return !v.some;
     default:
         return false;
     }

@@ -64,7 +64,7 @@ static struct mr_cel_val search(struct mr_cel_ctx *ctx, const struct mr_cel_val 
         return out_of_range(ctx, args[2].integer);
     if (part.len == 0)
         at = bound;
-    else if (part.len > text.len)
+    else if (part.len > text.len || (count == 3 && bound == text.len))
         return mr_cel_int(-1);
     else if (!last)
         at = find(text, bound, part);

@@ -48,18 +48,16 @@ struct mr_cel_val mr_cel_run_list(struct mr_cel_machine *m, const struct mr_cel_
     const struct mr_cel_val *from = &m->registers[ins->a];
     struct mr_cel_val *items = mr_cel_list_new(&m->ctx, ins->b), v;
     uint32_t count = 0;
+    bool strange = false;
     if (!items)
         return mr_cel_stopped(&m->ctx);
     for (uint32_t i = 0; i < ins->b; i++) {
         if (from[i].kind == MR_CEL_ABSENT)
             continue;
-        if (mr_cel_is_strange(from[i])) {
-            (void)mr_cel_strange_of(from, ins->b, &v);
-            return v;
-        }
+        strange = strange || mr_cel_is_strange(from[i]);
         items[count++] = from[i];
     }
-    return mr_cel_list(items, count);
+    return strange && mr_cel_strange_of(items, count, &v) ? v : mr_cel_list(items, count);
 }
 
 struct mr_cel_val mr_cel_run_map(struct mr_cel_machine *m, const struct mr_cel_ins *ins)

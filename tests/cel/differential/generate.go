@@ -107,7 +107,7 @@ func compileText(text string) []piece {
 }
 
 func isKind(text string) bool {
-	return text != "" && strings.Trim(text, "abcdefghijklmnopqrstuvwxyzABK16(), ") == ""
+	return text != "" && strings.Trim(text, "abcdefghijklmnopqrstuvwxyzABK146(), ") == ""
 }
 
 type generator struct {

