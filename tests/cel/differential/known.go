@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"math"
 	"strconv"
 	"strings"
@@ -28,7 +29,7 @@ var known = map[string]string{
 	"negated_duration": "- is defined for int and double; cel-go also negates durations, when unchecked",
 	"double_negation":  "cel-go drops pairs of ! and - before it looks at what they are about",
 	"duration_text":    "string(duration) has all its digits; cel-go rounds it to a double",
-	"flat_map_null":    "optFlatMap needs an optional; cel-go's checker lets null pass",
+	"flat_map_null":    "what optFlatMap computes must be an optional; cel-go lets null pass, and anything when unchecked",
 	"sort_by_type":     "the type of [].sortBy(...) is a list of anything; cel-go's checker has it of something",
 	"none_index": "an index is computed even when there is nothing to take it from; cel-go leaves it out behind " +
 		"optional.none()",
@@ -56,6 +57,19 @@ func sameText(ours Answer, theirs Result) bool {
 	x, errX := strconv.ParseFloat(strings.TrimSuffix(a, "s"), 64)
 	y, errY := strconv.ParseFloat(strings.TrimSuffix(b, "s"), 64)
 	return errX == nil && errY == nil && math.Abs(x-y) <= 1e-6
+}
+
+// hasNaN: can NaN come up in the case?
+func hasNaN(c *Case) bool {
+	if mentions(c.Expr, "NaN", "sqrt(", "0.0", "inf") {
+		return true
+	}
+	for _, value := range c.Bindings {
+		if text, err := json.Marshal(value); err == nil && mentions(string(text), "NaN", "Infinity") {
+			return true
+		}
+	}
+	return false
 }
 
 // explain names the difference of a case, or returns "".
@@ -103,13 +117,13 @@ func explain(c *Case, ours Answer, theirs Result) string {
 		return "type_of_types"
 	case mentions(c.Expr, "string(") && mentions(c.Expr, "t", "p") && ours.Error == nil && theirs.Error == "" && sameText(ours, theirs):
 		return "duration_text"
-	case mentions(message, "from optFlatMap"):
+	case mentions(message, "from optFlatMap") || mentions(c.Expr, "optFlatMap(") && mentions(message, "no such overload"):
 		return "flat_map_null"
 	case theirs.Stage == "check" && mentions(c.Expr, "[].sortBy("):
 		return "sort_by_type"
 	case mentions(c.Expr, ".last()[", ".first()[", "optional.none()") && ours.Error != nil:
 		return "none_index"
-	case mentions(message, "no such overload") && mentions(c.Expr, "sqrt(", "NaN", "ld", "(d"):
+	case mentions(message, "no such overload") && hasNaN(c):
 		return "nan_order"
 	case ours.Error != nil && ours.Error.Stage == "limit":
 		return "limits"
