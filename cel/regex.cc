@@ -18,7 +18,7 @@ struct mr_cel_regex {
 
 namespace
 {
-constexpr int64_t memory_max = 1 << 20; // of one pattern: its program and its automaton's states
+constexpr int64_t memory_max = 1 << 19; // of one pattern: its program and its automaton's states
 
 mr_cel_regex_rc fail(mr_cel_regex_rc rc, char why[128], const char *format, const char *what,
                      unsigned long limit)

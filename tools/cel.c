@@ -247,7 +247,10 @@ static int show_value(struct session *s)
     struct mr_cel_val value = mr_cel_eval(&s->program, &run);
     if (value.kind == MR_CEL_ERROR)
         return show_error(s, value);
-    mr_cel_value_write(&s->out, &s->ctx, value, MR_CEL_VALUE_PLAIN);
+    if (!mr_cel_value_write(&s->out, &s->ctx, value, MR_CEL_VALUE_PLAIN, DOC_BYTES_MAX)) {
+        fprintf(stderr, "the value's text is longer than %d bytes\n", DOC_BYTES_MAX);
+        return EXIT_ERROR;
+    }
     mr_json_put_raw(&s->out, MR_STR("\n"));
     return fwrite(s->out.data, 1, s->out.len, stdout) == s->out.len ? MR_EXIT_DONE : EXIT_ERROR;
 }

@@ -9,7 +9,7 @@
 #include "tools/cel_json.h"
 #include "tools/cel_value.h"
 
-enum { EVAL_ARENA_BYTES = 1 << 16, EVAL_BYTES_MAX = 4 << 20 };
+enum { EVAL_ARENA_BYTES = 1 << 16, EVAL_BYTES_MAX = 4 << 20, VALUE_BYTES_MAX = 1 << 20 };
 
 struct batch {
     struct mr_cel_json *reader;
@@ -86,8 +86,12 @@ static void evaluate(struct batch *b, const struct mr_cel_env *env,
         if (value.kind == MR_CEL_ERROR) {
             put_eval_error(b, &program, value);
         } else {
+            size_t len = b->out.len;
             put(b, ",\"value\":");
-            mr_cel_value_write(&b->out, &ctx, value, MR_CEL_VALUE_TYPED);
+            if (!mr_cel_value_write(&b->out, &ctx, value, MR_CEL_VALUE_TYPED, VALUE_BYTES_MAX)) {
+                b->out.len = len;
+                put_error(b, "limit", MR_STR("limit of a value's text reached: 1 MiB"), 0, 0);
+            }
         }
     }
     mr_cel_unload(&program);

@@ -187,6 +187,7 @@ struct writer {
     struct mr_cel_ctx *ctx;
     bool typed;
     uint32_t depth;
+    size_t len_max; /* of out */
 };
 
 static void put(const struct writer *w, const char *text)
@@ -346,7 +347,8 @@ static void put_container(struct writer *w, struct mr_cel_val value)
     bool is_map = value.kind == MR_CEL_MAP;
     const char *separator = "";
     put(w, w->typed ? (is_map ? "{\"map\":[" : "{\"list\":[") : is_map ? "{" : "[");
-    for (mr_cel_iter_init(&it, w->ctx, value); mr_cel_iter_next(&it);) {
+    for (mr_cel_iter_init(&it, w->ctx, value);
+         w->out->len <= w->len_max && mr_cel_iter_next(&it);) {
         put(w, separator);
         separator = w->typed ? "," : ", ";
         if (is_map) {
@@ -375,6 +377,8 @@ static void put_optional(struct writer *w, struct mr_cel_val value)
 
 static void put_value(struct writer *w, struct mr_cel_val value)
 {
+    if (w->out->len > w->len_max)
+        return;
     if (w->depth > 2 * MR_BSON_DEPTH_MAX) {
         put(w, w->typed ? "{\"null\":null}" : "...");
         return;
@@ -391,9 +395,13 @@ static void put_value(struct writer *w, struct mr_cel_val value)
     w->depth--;
 }
 
-void mr_cel_value_write(struct mr_json *out, struct mr_cel_ctx *ctx, struct mr_cel_val value,
-                        enum mr_cel_value_style style)
+bool mr_cel_value_write(struct mr_json *out, struct mr_cel_ctx *ctx, struct mr_cel_val value,
+                        enum mr_cel_value_style style, size_t bytes_max)
 {
-    struct writer w = {.out = out, .ctx = ctx, .typed = style == MR_CEL_VALUE_TYPED};
+    struct writer w = {.out = out,
+                       .ctx = ctx,
+                       .typed = style == MR_CEL_VALUE_TYPED,
+                       .len_max = out->len + bytes_max};
     put_value(&w, value);
+    return out->len <= w.len_max;
 }

@@ -15,7 +15,10 @@ enum mr_cel_value_style {
     MR_CEL_VALUE_TYPED, /* {"int64":"5"} */
     MR_CEL_VALUE_PLAIN, /* as an expression would say it: 5, 5u, "a", timestamp("...") */
 };
-/* Append value, which is no error. Damaged BSON inside is written as "damaged". */
-void mr_cel_value_write(struct mr_json *out, struct mr_cel_ctx *ctx, struct mr_cel_val value,
-                        enum mr_cel_value_style style);
+/* Append value, which is no error. Damaged BSON inside is written as "damaged". bytes_max: a small
+ * value can have a huge text, when it holds the same parts many times; false: it is longer, and
+ * what was appended makes no sense. */
+MR_MUST_USE bool mr_cel_value_write(struct mr_json *out, struct mr_cel_ctx *ctx,
+                                    struct mr_cel_val value, enum mr_cel_value_style style,
+                                    size_t bytes_max);
 #endif

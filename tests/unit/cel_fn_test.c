@@ -39,7 +39,7 @@ static void evaluate(const char *expr, char *out, size_t size)
         struct mr_json text = {0};
         struct mr_cel_ctx ctx = {.arena = &arena};
         mr_cel_ctx_start(&ctx, UINT64_MAX);
-        mr_cel_value_write(&text, &ctx, value, MR_CEL_VALUE_PLAIN);
+        assert_true(mr_cel_value_write(&text, &ctx, value, MR_CEL_VALUE_PLAIN, 1 << 20));
         snprintf(out, size, "%.*s", (int)text.len, text.data);
         mr_json_fini(&text);
     }
