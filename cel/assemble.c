@@ -134,12 +134,17 @@ static void put_paths(struct image *image, struct mr_cel_section section)
         size_t keys = take(image, plans[i].count * sizeof(struct mr_cel_path_key));
         for (uint32_t k = 0; k < plans[i].count && !image->c->failed; k++) {
             struct mr_str text = texts[plans[i].first + k].text;
-            struct mr_cel_path_key key = mr_cel_path_key(text);
-            key.offset = put_text(image, text);
+            struct mr_cel_path_key key = {.len = MR_CEL_PATH_INDEX, .offset = (uint32_t)text.len};
+            if (text.data) {
+                key = mr_cel_path_key(text);
+                key.offset = put_text(image, text);
+            }
             if (!image->c->failed)
                 memcpy(image->bytes + keys + k * sizeof key, &key, sizeof key);
         }
-        struct mr_cel_path path = {plans[i].variable, plans[i].count, keys};
+        uint32_t cache =
+            plans[i].cache == UINT32_MAX ? UINT32_MAX : image->c->registers_max + plans[i].cache;
+        struct mr_cel_path path = {plans[i].variable, plans[i].count, (uint32_t)keys, cache};
         if (!image->c->failed)
             memcpy(image->bytes + section.offset + i * sizeof path, &path, sizeof path);
     }
@@ -249,7 +254,7 @@ enum mr_rc mr_cel_assemble(struct mr_cel_compiler *c, bool stripped, void **out,
     struct image image = {.c = c};
     struct mr_cel_head head = {.magic = MR_CEL_PROGRAM_MAGIC,
                                .version = mr_cel_program_version(),
-                               .registers = (uint16_t)c->registers_max,
+                               .registers = (uint16_t)(c->registers_max + c->caches),
                                .iterators = (uint16_t)c->iterators_max};
     put_all(&image, &head, stripped);
     void *bytes = c->failed ? NULL : malloc(image.len);

@@ -56,16 +56,20 @@ static_assert(sizeof(struct mr_cel_ins) == 16, "an instruction is an ABI");
 struct mr_cel_path_key {
     uint64_t head; /* the first 8 bytes of text and the NUL behind it, little endian; the rest 0 */
     uint64_t mask; /* ones where head has a byte of the key or its NUL */
-    uint32_t len;  /* bytes; UINT32_MAX/2 at most */
+    uint32_t len;  /* bytes; MR_CEL_PATH_INDEX: a step into a list, and offset is its index */
     uint32_t offset; /* of the text, from the program's start; a NUL follows it */
 };
 static_assert(sizeof(struct mr_cel_path_key) == 24, "a path's key is an ABI");
+/* cache: a register that is NULL until the first step of a path has been taken, and then holds
+ * where it led: for paths that are taken more than once and begin with the same key. */
 struct mr_cel_path {
     uint32_t variable; /* UINT32_MAX: a path from a value */
     uint32_t count;    /* keys, from 1 on */
-    uint64_t keys;     /* offset of struct mr_cel_path_key[count], from the program's start */
+    uint32_t keys;     /* offset of struct mr_cel_path_key[count], from the program's start */
+    uint32_t cache;    /* register; UINT32_MAX: none. A path from a value has none */
 };
 static_assert(sizeof(struct mr_cel_path) == 16, "a path is an ABI");
+#define MR_CEL_PATH_INDEX UINT32_MAX
 
 /* Constants of one list, for "in": all strings or all numbers, found by hash; or few of any kind,
  * one by one. */

@@ -65,27 +65,25 @@ static void emit_error(struct mr_cel_compiler *c, enum mr_cel_code code, struct 
     emit_load(c, mr_cel_emit_constant(c, mr_cel_error(code, detail)), dst, MR_CEL_MODE_VALUE, NULL);
 }
 
-/* The text of a constant string that can be a field's name in a document; false: node is none. */
-static bool is_field_name(const struct mr_cel_compiler *c, const struct mr_cel_node *node,
-                          struct mr_str *out)
-{
-    if (node->kind != MR_CEL_NODE_CONSTANT)
-        return false;
-    struct mr_cel_val value = ((const struct mr_cel_val *)c->constants.items)[node->index];
-    *out = mr_cel_str(value);
-    return value.kind == MR_CEL_STRING && (value.len == 0 || !memchr(value.text, 0, value.len));
-}
-
-/* Is node one more step of a path, a.field or a["field"]? */
+/* Is node one more step of a path, a.field, a["field"] or a[0]? step: as in struct mr_cel_text. */
 static bool is_step(const struct mr_cel_compiler *c, const struct mr_cel_node *node,
-                    struct mr_str *field)
+                    struct mr_str *step)
 {
     if (node->kind == MR_CEL_NODE_SELECT) {
-        *field = node->text;
+        *step = node->text;
         return !(node->flags & (MR_CEL_FLAG_TEST_ONLY | MR_CEL_FLAG_OPTIONAL));
     }
-    return node->kind == MR_CEL_NODE_CALL && node->function == MR_CEL_FN_INDEX &&
-           node->count == 2 && is_field_name(c, node->first->next, field);
+    if (node->kind != MR_CEL_NODE_CALL || node->function != MR_CEL_FN_INDEX || node->count != 2)
+        return false;
+    const struct mr_cel_node *key = node->first->next;
+    if (key->kind != MR_CEL_NODE_CONSTANT)
+        return false;
+    struct mr_cel_val value = ((const struct mr_cel_val *)c->constants.items)[key->index];
+    *step = (struct mr_str){NULL, (size_t)value.bits};
+    if (value.kind == MR_CEL_INT)
+        return value.integer >= 0 && value.integer < INT32_MAX;
+    *step = value.len > 0 ? mr_cel_str(value) : MR_STR("");
+    return value.kind == MR_CEL_STRING && !memchr(step->data, 0, step->len);
 }
 
 static void add_key(struct mr_cel_compiler *c, struct mr_str field)
@@ -115,13 +113,35 @@ static const struct mr_cel_node *add_steps(struct mr_cel_compiler *c,
     return node;
 }
 
+/* The first step of a path that is taken often (in a loop, or by more than one path) is taken once.
+ */
+static void share_first_step(struct mr_cel_compiler *c, struct mr_cel_path_plan *plan)
+{
+    const struct mr_cel_text *keys = c->keys.items;
+    struct mr_cel_path_plan *plans = c->paths.items, *other = NULL;
+    struct mr_str first = keys[plan->first].text;
+    for (uint32_t i = 0; i + 1 < c->paths.count && i < 64 && !other; i++)
+        if (plans[i].variable == plan->variable && first.data && keys[plans[i].first].text.data &&
+            mr_str_equal(keys[plans[i].first].text, first))
+            other = &plans[i];
+    if (!other && c->loops == 0)
+        return;
+    if (c->registers_max + c->caches >= MR_CEL_REGISTERS_MAX / 2)
+        return;
+    plan->cache = other && other->cache != UINT32_MAX ? other->cache : c->caches++;
+    if (other)
+        other->cache = plan->cache;
+}
+
 /* A path that starts at first of c->keys: number of its plan. */
 static uint32_t add_path(struct mr_cel_compiler *c, uint32_t variable, uint32_t first)
 {
     struct mr_cel_path_plan *plan = mr_cel_buffer_add(c, &c->paths, sizeof *plan);
-    if (!plan)
+    if (!plan || c->keys.count == first)
         return 0;
-    *plan = (struct mr_cel_path_plan){variable, first, c->keys.count - first};
+    *plan = (struct mr_cel_path_plan){variable, first, c->keys.count - first, UINT32_MAX};
+    if (variable != UINT32_MAX && plan->count > 0)
+        share_first_step(c, plan);
     return c->paths.count - 1;
 }
 

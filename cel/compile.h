@@ -19,11 +19,12 @@ struct mr_cel_buffer {
 };
 
 struct mr_cel_text {
-    struct mr_str text;
+    struct mr_str text; /* of a path: data NULL: a step into a list, and len is the index */
 };
 struct mr_cel_path_plan {
     uint32_t variable;     /* UINT32_MAX: from a value */
     uint32_t first, count; /* keys */
+    uint32_t cache;        /* number of a cached first step; UINT32_MAX: none */
 };
 
 /* A place that is jumped to before it is known. */
@@ -50,6 +51,8 @@ struct mr_cel_compiler {
     const struct mr_cel_node *node;    /* being compiled: where instructions come from */
     uint32_t registers, registers_max; /* in use; most in use at once */
     uint32_t iterators, iterators_max;
+    uint32_t loops;  /* around what is being compiled */
+    uint32_t caches; /* of first steps of paths: registers behind registers_max */
 };
 
 /* Room for one more item, zeroed; NULL: failed. */

@@ -67,6 +67,7 @@ static struct loop begin(struct mr_cel_compiler *c, const struct mr_cel_node *no
     mr_cel_emit_jump(c, emit(c, MR_CEL_OP_ITERATE, dst, loop.range, loop.iterator), &loop.end);
     mr_cel_emit_jump(c, emit(c, MR_CEL_OP_JUMP, 0, 0, 0), &loop.next);
     loop.turn = c->instructions.count;
+    c->loops++;
     return loop;
 }
 
@@ -90,6 +91,7 @@ static void emit_next(struct mr_cel_compiler *c, struct loop *loop, uint16_t err
     ins->c = error;
     ins->target = loop->turn;
     c->iterators = loop->iterator;
+    c->loops--;
 }
 
 static void emit_bool(struct mr_cel_compiler *c, uint16_t dst, bool value)

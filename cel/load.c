@@ -138,11 +138,14 @@ static bool path_is_sound(struct loader *l, uint32_t index)
     memcpy(&path, l->bytes + l->head->paths.offset + index * sizeof path, sizeof path);
     if ((path.variable != UINT32_MAX && path.variable >= l->head->variables.count) ||
         path.count == 0 || path.keys % 8 != 0 ||
+        (path.cache != UINT32_MAX && path.cache >= l->head->registers) ||
         !inside(l, path.keys, path.count, sizeof(struct mr_cel_path_key)))
         return refuse(l, "a path lies outside");
     for (uint32_t i = 0; i < path.count; i++) {
         struct mr_cel_path_key key;
         memcpy(&key, l->bytes + path.keys + i * sizeof key, sizeof key);
+        if (key.len == MR_CEL_PATH_INDEX)
+            continue;
         if (!inside(l, key.offset, (uint64_t)key.len + 1, 1) ||
             (key.len > 0 && memchr(l->bytes + key.offset, 0, key.len)))
             return refuse(l, "a path's key lies outside");
@@ -208,11 +211,20 @@ static const struct shape shapes[MR_CEL_OP_COUNT] = {
 #undef MR_CEL_OP
 };
 
-static uint32_t path_variable(const struct loader *l, uint32_t path)
+static struct mr_cel_path path_at(const struct loader *l, uint32_t path)
 {
     struct mr_cel_path at;
     memcpy(&at, l->bytes + l->head->paths.offset + path * sizeof at, sizeof at);
-    return at.variable;
+    return at;
+}
+
+/* has() and .? name a field at the path's end. */
+static bool ends_in_field(const struct loader *l, uint32_t index)
+{
+    struct mr_cel_path path = path_at(l, index);
+    struct mr_cel_path_key key;
+    memcpy(&key, l->bytes + path.keys + (path.count - 1) * sizeof key, sizeof key);
+    return key.len != MR_CEL_PATH_INDEX;
 }
 
 /* before: the operand in front of this one, for "number of registers". */
@@ -238,7 +250,7 @@ static bool operand_is_sound(const struct loader *l, char kind, uint32_t value, 
     case 'X':
         return value < h->variables.count;
     case 'P':
-        return value < h->paths.count && path_variable(l, value) != UINT32_MAX;
+        return value < h->paths.count && path_at(l, value).variable != UINT32_MAX;
     case 'S':
         return value < h->paths.count;
     case 'G':
@@ -268,6 +280,12 @@ static bool instruction_is_sound(struct loader *l, const struct mr_cel_ins *ins,
         !operand_is_sound(l, shape->b, ins->b, ins->a, index) ||
         !operand_is_sound(l, shape->c, ins->c, 0, index))
         return refuse(l, "an operand of an instruction lies outside");
+    if ((ins->op == MR_CEL_OP_HAS || ins->op == MR_CEL_OP_HAS_PATH ||
+         ins->op == MR_CEL_OP_OPTIONAL_SELECT) &&
+        !ends_in_field(l, ins->c))
+        return refuse(l, "a path ends without a field");
+    if (ins->op == MR_CEL_OP_OPTIONAL_SELECT && path_at(l, ins->c).count != 1)
+        return refuse(l, "an optional selection has more than one step");
     if (ins->op == MR_CEL_OP_CALL && !mr_cel_arity_is_possible(ins->c, ins->b))
         return refuse(l, "a call has a wrong number of arguments");
     bool jumps = shape->result == 'B' ? ins->mode != MR_CEL_MODE_VALUE : shape->target != '-';

@@ -11,6 +11,13 @@ struct mr_cel_val mr_cel_run_in_set(struct mr_cel_machine *m, struct mr_cel_val 
     const struct mr_cel_val *cells =
         (const struct mr_cel_val *)(const void *)(m->program->bytes + head->cells.offset) +
         set->first;
+    if (set->slot_mask == 0 && v.kind == MR_CEL_INT) {
+        for (uint32_t i = 0; i < set->count; i++)
+            if (cells[i].kind == MR_CEL_INT ? cells[i].integer == v.integer
+                                            : mr_cel_equal(&m->ctx, v, mr_cel_cell_load(&cells[i])))
+                return mr_cel_bool(true);
+        return mr_cel_bool(false);
+    }
     if (set->slot_mask == 0) {
         for (uint32_t i = 0; i < set->count; i++)
             if (mr_cel_equal(&m->ctx, v, mr_cel_cell_load(&cells[i])))

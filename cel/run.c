@@ -31,12 +31,24 @@ static inline struct mr_cel_val from_bson(struct mr_cel_ctx *ctx, const struct m
     }
 }
 
+static struct mr_cel_val rare_step(struct mr_cel_machine *m, struct mr_cel_val v,
+                                   const struct mr_cel_path_key *key)
+{
+    struct mr_cel_val item;
+    if (key->len != MR_CEL_PATH_INDEX)
+        return mr_cel_select(&m->ctx, v, mr_cel_key_text(m, key));
+    if (v.kind == MR_CEL_LIST && mr_cel_list_at(&m->ctx, v, key->offset, &item))
+        return item;
+    return mr_cel_is_strange(v) ? v : mr_cel_index(&m->ctx, v, mr_cel_int(key->offset));
+}
+
 /* One step of a path. */
 static inline struct mr_cel_val step(struct mr_cel_machine *m, struct mr_cel_val v,
                                      const struct mr_cel_path_key *key)
 {
-    if (__builtin_expect(v.kind != MR_CEL_MAP || v.form != MR_CEL_FORM_BSON, 0))
-        return mr_cel_select(&m->ctx, v, mr_cel_key_text(m, key));
+    if (__builtin_expect(
+            v.kind != MR_CEL_MAP || v.form != MR_CEL_FORM_BSON || key->len == MR_CEL_PATH_INDEX, 0))
+        return rare_step(m, v, key);
     struct mr_bson_value value;
     enum mr_cel_found found =
         mr_cel_find(v.bson, v.len, key, (const char *)m->program->bytes + key->offset, &value);
@@ -61,21 +73,35 @@ static struct mr_cel_val variable(const struct mr_cel_machine *m, uint32_t index
                         (struct mr_str){(const char *)m->program->bytes + name->offset, name->len});
 }
 
-/* All steps of a path but the last "without". */
+/* Steps from "from" to before "to" of a path. */
 static inline struct mr_cel_val walk(struct mr_cel_machine *m, struct mr_cel_val v,
-                                     const struct mr_cel_path *path, uint32_t without)
+                                     const struct mr_cel_path *path, uint32_t from, uint32_t to)
 {
     const struct mr_cel_path_key *keys = mr_cel_path_keys(m, path);
-    for (uint32_t i = 0; i + without < path->count && !mr_cel_is_strange(v); i++)
+    for (uint32_t i = from; i < to && !mr_cel_is_strange(v); i++)
         v = step(m, v, &keys[i]);
     return v;
 }
 
+/* The same for a path from its variable, whose first step may have been taken before. */
+static inline struct mr_cel_val walk_variable(struct mr_cel_machine *m,
+                                              const struct mr_cel_path *path, uint32_t to)
+{
+    if (path->cache == UINT32_MAX || to == 0)
+        return walk(m, variable(m, path->variable), path, 0, to);
+    struct mr_cel_val v = mr_cel_get(&m->registers[path->cache]);
+    if (v.kind == MR_CEL_NULL) {
+        v = walk(m, variable(m, path->variable), path, 0, 1);
+        mr_cel_set(&m->registers[path->cache], v);
+    }
+    return walk(m, v, path, 1, to);
+}
+
+/* v: what the path before its last step led to. */
 static struct mr_cel_val has(struct mr_cel_machine *m, struct mr_cel_val v,
                              const struct mr_cel_path *path)
 {
     const struct mr_cel_path_key *key = &mr_cel_path_keys(m, path)[path->count - 1];
-    v = walk(m, v, path, 1);
     if (v.kind != MR_CEL_MAP || v.form != MR_CEL_FORM_BSON)
         return mr_cel_is_strange(v) ? v : mr_cel_has(&m->ctx, v, mr_cel_key_text(m, key));
     struct mr_bson_value value;
@@ -99,6 +125,30 @@ static struct mr_cel_val merge(struct mr_cel_val so_far, struct mr_cel_val v, bo
         return v;
     }
     return so_far;
+}
+
+/* Texts are short: no call for eight bytes and less, or sixteen. */
+static inline bool same_bytes(const char *a, const char *b, uint32_t len)
+{
+    uint64_t x, y, u, v;
+    uint32_t p, q, r, s;
+    if (len >= 8 && len <= 16) {
+        memcpy(&x, a, 8), memcpy(&y, b, 8);
+        memcpy(&u, a + len - 8, 8), memcpy(&v, b + len - 8, 8);
+        return ((x ^ y) | (u ^ v)) == 0;
+    }
+    if (len >= 4 && len < 8) {
+        memcpy(&p, a, 4), memcpy(&q, b, 4);
+        memcpy(&r, a + len - 4, 4), memcpy(&s, b + len - 4, 4);
+        return ((p ^ q) | (r ^ s)) == 0;
+    }
+    if (len < 4) {
+        for (p = 0; p < len; p++)
+            if (a[p] != b[p])
+                return false;
+        return true;
+    }
+    return memcmp(a, b, len) == 0;
 }
 
 #define FETCH(operand)                                                      \
@@ -213,21 +263,27 @@ slow_value:
     ON(PATH)
     {
         const struct mr_cel_path *path = mr_cel_path_at(m, ins->c);
-        v = walk(m, variable(m, path->variable), path, 0);
+        v = walk_variable(m, path, path->count);
         goto finish;
     }
     ON(SELECT)
-    v = walk(m, FETCH(ins->a), mr_cel_path_at(m, ins->c), 0);
-    goto finish;
+    {
+        const struct mr_cel_path *path = mr_cel_path_at(m, ins->c);
+        v = walk(m, FETCH(ins->a), path, 0, path->count);
+        goto finish;
+    }
     ON(HAS_PATH)
     {
         const struct mr_cel_path *path = mr_cel_path_at(m, ins->c);
-        v = has(m, variable(m, path->variable), path);
+        v = has(m, walk_variable(m, path, path->count - 1), path);
         goto finish;
     }
     ON(HAS)
-    v = has(m, FETCH(ins->a), mr_cel_path_at(m, ins->c));
-    goto finish;
+    {
+        const struct mr_cel_path *path = mr_cel_path_at(m, ins->c);
+        v = has(m, walk(m, FETCH(ins->a), path, 0, path->count - 1), path);
+        goto finish;
+    }
     ON(INDEX)
     v = mr_cel_run_binary(m, MR_CEL_OP_INDEX, FETCH(ins->a), FETCH(ins->b));
     goto finish;
@@ -266,7 +322,7 @@ slow_value:
     if (a.kind != b.kind)
         goto slow_bool;
     if (a.kind == MR_CEL_STRING)
-        truth = a.len == b.len && a.len <= 64 && memcmp(a.text, b.text, a.len) == 0;
+        truth = a.len == b.len && a.len <= 64 && same_bytes(a.text, b.text, a.len);
     else if (a.kind == MR_CEL_INT)
         truth = a.integer == b.integer;
     else
@@ -279,8 +335,14 @@ slow_value:
     ORDER(LESS_EQUAL, <=)
     ORDER(GREATER, >)
     ORDER(GREATER_EQUAL, >=)
-    ON(IN)
     ON(STARTS_WITH)
+    a = FETCH(ins->a);
+    b = FETCH(ins->b);
+    if (a.kind != MR_CEL_STRING || b.kind != MR_CEL_STRING || b.len > 64)
+        goto slow_bool;
+    truth = b.len <= a.len && same_bytes(a.text, b.text, b.len);
+    goto finish_truth;
+    ON(IN)
     ON(ENDS_WITH)
     ON(CONTAINS)
     a = FETCH(ins->a);
@@ -400,7 +462,10 @@ struct mr_cel_val mr_cel_eval(const struct mr_cel_program *program, struct mr_ce
     uint8_t *frame = mr_cel_arena_alloc(options->arena, size + loops);
     if (!frame)
         return mr_cel_code_error(MR_CEL_E_LIMIT_MEMORY);
-    memset(frame, 0, size + loops);
+    for (uint32_t i = 0; i < head->registers; i++)
+        ((struct mr_cel_val *)(void *)frame)[i] = (struct mr_cel_val){.kind = MR_CEL_NULL};
+    if (loops > 0)
+        memset(frame + size, 0, loops);
     m.registers = (void *)frame;
     m.loops = (void *)(frame + size);
     struct mr_cel_val v = run(&m, options->trace != NULL);

@@ -217,6 +217,10 @@ static void put_path(struct mr_cel_writer *out, const struct mr_cel_program *pro
     if (path->variable != UINT32_MAX)
         put_text_at(out, program, head->variables, path->variable);
     for (uint32_t i = 0; i < path->count; i++) {
+        if (keys[i].len == MR_CEL_PATH_INDEX) {
+            put_format(out, "[%u]", keys[i].offset);
+            continue;
+        }
         put(out, ".");
         mr_cel_writer_put(out, (struct mr_str){at_offset(program, keys[i].offset), keys[i].len});
     }
