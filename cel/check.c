@@ -265,7 +265,7 @@ static const struct mr_cel_type *deduce(struct mr_cel_checker *c, struct mr_cel_
     case MR_CEL_NODE_COUNT:
         break;
     }
-    MR_ASSERT(!"a node of a known kind");
+    MR_ASSERT(node->kind < MR_CEL_NODE_COUNT);
     return NULL;
 }
 

@@ -1,5 +1,6 @@
-/* cel/example.c: how to use the library in a program: compile an expression once, evaluate it over BSON documents from
- * a file or standard input.   cel-example 'doc.price > 100 && doc.tags.exists(t, t == "go")' < documents.bson */
+/* cel/example.c: how to use the library in a program: compile an expression once, evaluate it over
+ * BSON documents from a file or standard input.   cel-example 'doc.price > 100 &&
+ * doc.tags.exists(t, t == "go")' < documents.bson */
 #include <stdio.h>
 #include <stdlib.h>
 
