@@ -38,14 +38,17 @@ static void refuse(struct acknowledgement *a, grpc_status_code status, const cha
 static void answer(struct acknowledgement *a, const struct mr_checkpoint_value *value)
 {
     uint8_t bytes[MR_WIRE_NOTICE_MAX];
-    char text[MR_MARKER_TEXT_MAX];
-    struct mr_str progress = {NULL, 0};
+    char text[MR_MARKER_TEXT_MAX], head_text[MR_MARKER_TEXT_MAX];
+    struct mr_str progress = {NULL, 0}, head = {head_text, 0};
+    head.len = mr_marker_format((struct mr_marker){.log_id = mr_relay_log_id(a->relay),
+                                                   .sequence = mr_relay_head(a->relay)},
+                                head_text);
     if (value) {
         progress.data = text;
         progress.len = mr_marker_format(
             (struct mr_marker){.log_id = value->log_id, .sequence = value->sequence}, text);
     }
-    size_t len = mr_wire_put_acknowledged(bytes, progress, value && value->rebuild);
+    size_t len = mr_wire_put_acknowledged(bytes, progress, value && value->rebuild, head);
     grpc_slice slice = grpc_slice_from_copied_buffer((const char *)bytes, len);
     grpc_byte_buffer *message = grpc_raw_byte_buffer_create(&slice, 1);
     grpc_slice_unref(slice);

@@ -194,8 +194,10 @@ size_t mr_wire_put_rebuild(uint8_t *out, struct mr_str progress, struct mr_str c
     return (size_t)(at - out);
 }
 
-size_t mr_wire_put_acknowledged(uint8_t *out, struct mr_str progress, bool rebuild_required)
+size_t mr_wire_put_acknowledged(uint8_t *out, struct mr_str progress, bool rebuild_required,
+                                struct mr_str head)
 {
     uint8_t *at = mr_pb_put_text(out, MR_FIELD_ACKNOWLEDGED_PROGRESS, progress);
-    return (size_t)(mr_pb_put_number(at, MR_FIELD_ACKNOWLEDGED_REBUILD, rebuild_required) - out);
+    at = mr_pb_put_number(at, MR_FIELD_ACKNOWLEDGED_REBUILD, rebuild_required);
+    return (size_t)(mr_pb_put_text(at, MR_FIELD_ACKNOWLEDGED_HEAD, head) - out);
 }

@@ -50,5 +50,6 @@ size_t mr_wire_put_heartbeat(uint8_t *out, struct mr_str progress);
 size_t mr_wire_put_lag(uint8_t *out, struct mr_str progress, const struct mr_wire_lag *lag);
 size_t mr_wire_put_rebuild(uint8_t *out, struct mr_str progress, struct mr_str cause,
                            struct mr_str resume);
-size_t mr_wire_put_acknowledged(uint8_t *out, struct mr_str progress, bool rebuild_required);
+size_t mr_wire_put_acknowledged(uint8_t *out, struct mr_str progress, bool rebuild_required,
+                                struct mr_str head);
 #endif

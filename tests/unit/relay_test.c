@@ -214,11 +214,12 @@ static void notices_are_read_by_generated_code(void **state)
     assert_string_equal(event->rebuild->cause, "lag");
     assert_string_equal(event->rebuild->resume, "there");
     syntrix__puller__v1__puller_event__free_unpacked(event, NULL);
-    len = mr_wire_put_acknowledged(bytes, MR_STR("there"), true);
+    len = mr_wire_put_acknowledged(bytes, MR_STR("there"), true, MR_STR("end"));
     Syntrix__Puller__V1__AcknowledgeResponse *answer =
         syntrix__puller__v1__acknowledge_response__unpack(NULL, len, bytes);
     assert_string_equal(answer->progress, "there");
     assert_true(answer->rebuild_required);
+    assert_string_equal(answer->head, "end");
     syntrix__puller__v1__acknowledge_response__free_unpacked(answer, NULL);
 }
 

@@ -1,0 +1,274 @@
+#!/usr/bin/python3
+"""A queryable copy of one collection in SQLite, kept in step with the log of a millrace instance.
+
+    index_consumer.py --collection orders --copy orders.sqlite \\
+        [--snapshot postgresql://me@db/shop --table public.orders --key id]
+
+The reference for consumers of PullerService; docs/index-consumer.md walks through it. It shows what every
+consumer needs: apply events idempotently, keep the marker in the same transaction as what was applied,
+acknowledge, come back after any crash, and rebuild from the database when it is told to, while what happens
+meanwhile waits in a bounded buffer."""
+
+import argparse
+import json
+import os
+import queue
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import grpc
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+PATH = "/syntrix.puller.v1.PullerService/"
+ACKNOWLEDGE_EVENTS, ACKNOWLEDGE_SECONDS = 1000, 1.0
+
+
+def protocol():
+    """The messages of proto/puller.proto."""
+    directory = tempfile.mkdtemp(prefix="index-consumer-")
+    subprocess.run(["protoc", f"-I{ROOT}/proto", f"--python_out={directory}", f"{ROOT}/proto/puller.proto"], check=True)
+    sys.path.insert(0, directory)
+    import puller_pb2  # pylint: disable=import-error,import-outside-toplevel
+    return puller_pb2
+
+
+def say(text):
+    print(time.strftime("%H:%M:%S"), text, file=sys.stderr, flush=True)
+
+
+class Overflow(Exception):
+    """More happened during a rebuild than the buffer holds."""
+
+
+class Copy:
+    """The collection in SQLite: documents by id, and the marker of the last event that is in them."""
+
+    def __init__(self, path):
+        self.db = sqlite3.connect(path, isolation_level=None)
+        self.db.execute("PRAGMA journal_mode = WAL")
+        self.db.execute("CREATE TABLE IF NOT EXISTS documents (id TEXT PRIMARY KEY, document TEXT NOT NULL)")
+        self.db.execute("CREATE TABLE IF NOT EXISTS place (name TEXT PRIMARY KEY, value TEXT NOT NULL)")
+
+    def get(self, name):
+        row = self.db.execute("SELECT value FROM place WHERE name = ?", (name,)).fetchone()
+        return row[0] if row else ""
+
+    def put(self, name, value):
+        self.db.execute("INSERT OR REPLACE INTO place VALUES (?, ?)", (name, value))
+
+    def _apply(self, change):
+        if change.op_type == "truncate":
+            self.db.execute("DELETE FROM documents")
+        elif change.op_type == "delete":
+            self.db.execute("DELETE FROM documents WHERE id = ?", (change.mgo_doc_id,))
+        elif change.full_doc:  # insert, update and replace say what the document is now: all the same here
+            self.db.execute("INSERT OR REPLACE INTO documents VALUES (?, ?)",
+                            (change.mgo_doc_id, change.full_doc.decode()))
+
+    def apply(self, events, marker):
+        """Events and their marker, or nothing of them."""
+        with self.db:
+            self.db.execute("BEGIN")
+            for event in events:
+                self._apply(event.change_event)
+            self.put("marker", marker)
+
+    def replace(self, rows, marker):
+        """A snapshot in place of everything. Not in step before what came meanwhile has been applied."""
+        with self.db:
+            self.db.execute("BEGIN")
+            self.db.execute("DELETE FROM documents")
+            self.db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", rows)
+            self.put("marker", marker)
+            self.put("rebuilding", "")
+
+
+class Stream:
+    """A subscription that is read by a thread of its own into a bounded buffer. While the consumer keeps up, a
+    full buffer makes the thread wait, and so the server; during a rebuild it is an overflow."""
+
+    def __init__(self, consumer, after):
+        self.messages = queue.Queue()
+        self.room = threading.Condition()
+        self.events = self.bytes = 0
+        self.consumer, self.rebuilding, self.overflow = consumer, False, False
+        self.call = consumer.subscribe(after)
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _full(self):
+        return self.events >= self.consumer.args.buffer_events or self.bytes >= self.consumer.args.buffer_bytes
+
+    def _read(self):
+        try:
+            for message in self.call:
+                with self.room:
+                    while self._full() and not self.rebuilding:
+                        self.room.wait(0.2)
+                    if self._full():
+                        self.overflow = True
+                        self.call.cancel()
+                        return
+                    self.events += len(message.batch)
+                    self.bytes += message.ByteSize()
+                self.messages.put(message)
+            self.messages.put(None)
+        except grpc.RpcError as error:
+            self.messages.put(error)
+
+    def next(self, timeout):
+        """A message; None when there is none in time; an RpcError is raised."""
+        try:
+            message = self.messages.get(timeout=timeout)
+        except queue.Empty:
+            return None
+        if message is None:
+            raise ConnectionError("the stream ended")
+        if isinstance(message, grpc.RpcError):
+            raise message
+        with self.room:
+            self.events -= len(message.batch)
+            self.bytes -= message.ByteSize()
+            self.room.notify()
+        return message
+
+    def close(self):
+        self.call.cancel()
+
+
+class Consumer:
+    def __init__(self, args):
+        self.args, self.pb = args, protocol()
+        self.copy = Copy(args.copy)
+        self.channel = grpc.insecure_channel(args.relay, options=[
+            ("grpc.max_receive_message_length", 64 << 20), ("grpc.max_reconnect_backoff_ms", 1000),
+            ("grpc.initial_reconnect_backoff_ms", 50), ("grpc.min_reconnect_backoff_ms", 1000)])
+        self.pending, self.acknowledged_at = 0, time.monotonic()
+
+    def subscribe(self, after):
+        call = self.channel.unary_stream(
+            PATH + "Subscribe", request_serializer=self.pb.SubscribeRequest.SerializeToString,
+            response_deserializer=self.pb.PullerEvent.FromString)
+        return call(self.pb.SubscribeRequest(consumer_id=self.args.id, after=after, batch=True, rebuild=True,
+                                             coalesce_on_catch_up=True, collections=[self.args.collection]))
+
+    def acknowledge(self, progress, rebuilt=False):
+        call = self.channel.unary_unary(
+            PATH + "Acknowledge", request_serializer=self.pb.AcknowledgeRequest.SerializeToString,
+            response_deserializer=self.pb.AcknowledgeResponse.FromString)
+        return call(self.pb.AcknowledgeRequest(consumer_id=self.args.id, progress=progress, rebuilt=rebuilt),
+                    timeout=30)
+
+    def snapshot(self):
+        """The rows of the table as they are now: (document id, JSON)."""
+        import psycopg  # pylint: disable=import-outside-toplevel
+        with psycopg.connect(self.args.snapshot) as connection, connection.cursor(name="snapshot") as cursor:
+            cursor.itersize = 10000
+            cursor.execute(f"SELECT {self.args.key}::text, to_jsonb(t)::text FROM {self.args.table} t")
+            yield from cursor
+
+    def rebuild(self, why):
+        """Replace the copy by the database's state; what happens meanwhile is applied to it afterwards."""
+        say(f"rebuild: {why}")
+        self.copy.put("rebuilding", why)
+        if not self.args.snapshot:
+            raise SystemExit("the copy cannot be brought up to date: --snapshot is needed to read the table anew")
+        head = self.acknowledge("").head  # before the snapshot: whatever it lacks comes behind this place
+        stream = Stream(self, head)
+        stream.rebuilding = True
+        rows = []
+        for row in self.snapshot():
+            rows.append(row)
+            if stream.overflow:
+                stream.close()
+                raise Overflow(f"over {self.args.buffer_events} events or {self.args.buffer_bytes} bytes")
+        if self.args.pause:
+            time.sleep(self.args.pause)  # for tests: a snapshot that takes long
+        if stream.overflow:
+            stream.close()
+            raise Overflow(f"over {self.args.buffer_events} events or {self.args.buffer_bytes} bytes")
+        stream.rebuilding = False
+        self.copy.replace(rows, head)
+        self.acknowledge(head, rebuilt=True)
+        say(f"rebuilt: {len(rows)} documents")
+        return stream
+
+    def take(self, message):
+        """One message. Returns why a rebuild is needed, or nothing."""
+        events = [e for e in message.batch if e.HasField("change_event")]
+        if message.HasField("lag"):
+            say(f"lag: level {message.lag.level}, {message.lag.events} events, {message.lag.milliseconds} ms")
+        if message.HasField("rebuild"):
+            return message.rebuild.cause
+        gap = next((e for e in events if e.change_event.op_type == "gap"), None)
+        if gap:
+            return f"gap: {gap.change_event.full_doc.decode()}"
+        marker = message.batch[-1].progress if message.batch else message.progress
+        self.copy.apply(events, marker)
+        self.pending += len(events)
+        return None
+
+    def acknowledge_in_time(self):
+        if not self.pending:
+            self.acknowledged_at = time.monotonic()
+        elif self.pending >= ACKNOWLEDGE_EVENTS or time.monotonic() - self.acknowledged_at >= ACKNOWLEDGE_SECONDS:
+            self.acknowledge(self.copy.get("marker"))
+            self.pending, self.acknowledged_at = 0, time.monotonic()
+
+    def follow(self, stream):
+        while True:
+            message = stream.next(timeout=0.5)
+            why = self.take(message) if message else None
+            if why:
+                stream.close()
+                stream = self.rebuild(why)
+            self.acknowledge_in_time()
+
+    def begin(self):
+        marker, rebuilding = self.copy.get("marker"), self.copy.get("rebuilding")
+        if rebuilding or (not marker and self.args.snapshot):
+            return self.rebuild(rebuilding or "there is no copy yet")
+        return Stream(self, marker or "e30")  # e30: from the oldest event of the log
+
+    def run(self):
+        why = None  # a rebuild that has to be tried again
+        while True:
+            try:
+                self.follow(self.rebuild(why) if why else self.begin())
+            except Overflow as error:
+                why = f"the buffer overflowed: {error}"
+                continue
+            except grpc.RpcError as error:
+                say(f"{error.code().name}: {error.details()}")
+                why = None
+                if error.code() == grpc.StatusCode.OUT_OF_RANGE:
+                    why = "the log no longer reaches back"
+                elif error.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED):
+                    raise SystemExit(1) from None
+            except ConnectionError as error:
+                say(str(error))
+            time.sleep(0.1)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--relay", default="127.0.0.1:9001", help="address of relay.listen")
+    parser.add_argument("--id", default="index", help="consumer id, by which lag and checkpoint are known")
+    parser.add_argument("--collection", required=True)
+    parser.add_argument("--copy", required=True, help="SQLite file")
+    parser.add_argument("--snapshot", help="PostgreSQL connection string to rebuild from")
+    parser.add_argument("--table", help="table to rebuild from; default: the collection's name")
+    parser.add_argument("--key", default="id", help="its key column")
+    parser.add_argument("--buffer-events", type=int, default=10000)
+    parser.add_argument("--buffer-bytes", type=int, default=32 << 20)
+    parser.add_argument("--pause", type=float, default=0, help="seconds that a rebuild waits behind its snapshot")
+    args = parser.parse_args()
+    args.table = args.table or args.collection
+    Consumer(args).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""The reference consumer against PostgreSQL: its copy ends equal to the table, row by row, whatever happened:
+slowed until it had to rebuild, overflowed while it did, killed together with the puller and the relay.
+MILLRACE_TEST_KILLS: how often; acceptance is 50."""
+
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import tempfile
+import time
+
+import pytest
+
+from bed import Load
+from instance import ROOT, Instance, free_port, wait_for
+from pg import Cluster
+
+TABLE = ("CREATE TABLE items (id bigint PRIMARY KEY, n bigint NOT NULL, user_id integer NOT NULL, status text NOT NULL, "
+         "deleted boolean NOT NULL DEFAULT false, body text)", "ALTER TABLE items REPLICA IDENTITY FULL")
+
+
+class Bed:
+    def __init__(self, per_second=400, **settings):
+        self.cluster, self.port = Cluster(), free_port()
+        self.cluster.start()
+        self.cluster.execute(*TABLE)
+        # A row that is softly deleted stays in the table: the copy is compared with the rows that are not.
+        self.cluster.execute("CREATE VIEW live AS SELECT * FROM items WHERE NOT deleted")
+        self.instance = Instance({
+            "source.kind": "postgres", "postgres.url": self.cluster.dsn(), "postgres.tables": ["public.items"],
+            "relay.listen": f"127.0.0.1:{self.port}", "relay.heartbeat_interval": "200ms", **settings})
+        self.load = Load(self.cluster.dsn(), seed=7, per_second=per_second, documents=300)
+        self.dir = tempfile.mkdtemp(prefix="millrace-")
+        self.copy_path, self.consumer = os.path.join(self.dir, "copy.sqlite"), None
+        self.log = open(os.path.join(self.dir, "log"), "a+", encoding="utf-8")
+        self.options = []
+
+    def __enter__(self):
+        self.instance.start()
+        self.load.start()
+        return self
+
+    def __exit__(self, *_):
+        self.load.stop()
+        if self.consumer and self.consumer.poll() is None:
+            self.consumer.kill()
+            self.consumer.wait()
+        self.log.close()
+        self.instance.close()
+        self.cluster.stop()
+        subprocess.run(["rm", "-r", self.dir], check=False)
+
+    def start_consumer(self):
+        self.consumer = subprocess.Popen(
+            ["/usr/bin/python3", f"{ROOT}/examples/index_consumer.py", "--relay", f"127.0.0.1:{self.port}",
+             "--collection", "items", "--copy", self.copy_path, "--snapshot", self.cluster.dsn(), "--table", "live",
+             *self.options], stderr=self.log)
+
+    def said(self):
+        with open(self.log.name, encoding="utf-8") as log:
+            return log.read()
+
+    def rows(self):
+        with self.cluster.connect() as connection:
+            return {str(row[0]): row[1] for row in connection.execute("SELECT id, to_jsonb(live) FROM live")}
+
+    def copied(self):
+        if not os.path.exists(self.copy_path):
+            return {}
+        with sqlite3.connect(self.copy_path, timeout=20) as db:
+            try:
+                found = db.execute("SELECT id, document FROM documents").fetchall()
+            except sqlite3.OperationalError:
+                return {}
+        return {ident: {k: v for k, v in json.loads(text).items() if k != "_id"} for ident, text in found}
+
+    def settle(self, seconds=40):
+        """The load ends; the copy becomes the table."""
+        self.load.stop()
+        assert not self.load.errors, self.load.errors
+        rows = self.rows()
+        try:
+            wait_for(lambda: self.copied() == rows, seconds, "the copy to be the table")
+        except TimeoutError:
+            copied = self.copied()
+            wrong = [(i, rows.get(i), copied.get(i)) for i in {**rows, **copied} if rows.get(i) != copied.get(i)]
+            raise AssertionError(f"{len(wrong)} documents differ: {wrong[:3]}\n{self.said()[-2000:]}") from None
+        assert len(rows) > 50
+        return rows
+
+
+LAG = {"relay.lag_soft_events": "200", "relay.lag_hard_events": "600"}
+
+
+def test_a_consumer_slowed_by_hand_is_warned_told_to_rebuild_and_ends_in_step():
+    with Bed(**LAG) as bed:
+        bed.start_consumer()
+        wait_for(lambda: "rebuilt:" in bed.said() and len(bed.copied()) > 20, 30, "the first copy")
+        before = bed.instance.counter("relay", "millrace_relay_rebuilds_total")
+        bed.consumer.send_signal(signal.SIGSTOP)
+        wait_for(lambda: bed.instance.counter("relay", "millrace_relay_rebuilds_total") == before + 1, 30,
+                 "the hard lag")
+        assert bed.instance.counter("relay", "millrace_relay_lag_soft_total") >= 1
+        wait_for(lambda: bed.instance.counter("relay", "millrace_relay_consumers_paused") == 1, 5, "the pause")
+        rebuilt = bed.said().count("rebuilt:")
+        bed.consumer.send_signal(signal.SIGCONT)
+        wait_for(lambda: "rebuild: lag" in bed.said() and bed.said().count("rebuilt:") > rebuilt, 30, "the rebuild")
+        assert "lag: level 1" in bed.said() and "lag: level 2" in bed.said()
+        bed.settle()
+        wait_for(lambda: bed.instance.counter("relay", "millrace_relay_consumers_paused") == 0, 5, "nobody paused")
+
+
+def test_a_buffer_that_overflows_restarts_the_rebuild():
+    with Bed() as bed:
+        bed.options = ["--buffer-events", "150", "--pause", "1"]
+        bed.start_consumer()
+        wait_for(lambda: "the buffer overflowed: over 150 events" in bed.said(), 30, "the overflow")
+        bed.settle()
+        assert "rebuilt:" in bed.said()
+
+
+def test_a_copy_that_was_away_for_longer_than_the_log_is_rebuilt():
+    with Bed(**{"log.segment_size": "1MiB", "log.retention_size": "1MiB", "checkpoint.interval": "50ms"}) as bed:
+        bed.start_consumer()
+        wait_for(lambda: "rebuilt:" in bed.said() and len(bed.copied()) > 20, 30, "the first copy")
+        bed.consumer.kill()
+        bed.consumer.wait()
+        bed.load.stop()
+        for _ in range(10):
+            bed.cluster.execute("UPDATE items SET body = repeat('y', 3000)")
+            time.sleep(0.1)
+        wait_for(lambda: bed.instance.counter("puller", "millrace_log_floor_sequence") > 1000, 30, "retention")
+        bed.start_consumer()
+        bed.settle()
+        assert "OUT_OF_RANGE" in bed.said() and "rebuild: the log no longer reaches back" in bed.said()
+
+
+def test_kills_at_random_moments_leave_the_copy_in_step():
+    kills, rng = int(os.environ.get("MILLRACE_TEST_KILLS", "5")), random.Random(11)
+    with Bed(**LAG) as bed:
+        bed.start_consumer()
+        wait_for(lambda: len(bed.copied()) > 20, 30, "the first copy")
+        for number in range(kills):
+            time.sleep(rng.uniform(0.2, 1.2))
+            victim = ("consumer", "puller", "relay")[number % 3]
+            if victim == "consumer":
+                if rng.random() < 0.3:  # long enough to have to rebuild
+                    bed.consumer.send_signal(signal.SIGSTOP)
+                    time.sleep(2)
+                bed.consumer.kill()
+                bed.consumer.wait()
+                bed.start_consumer()
+            elif pid := bed.instance.pids().get(victim):
+                os.kill(pid, signal.SIGKILL)
+        bed.settle()
+        assert bed.consumer.poll() is None
+
+
+@pytest.mark.parametrize("argument", [["--collection", "x"], []])
+def test_wrong_usage_is_said(argument):
+    done = subprocess.run(["/usr/bin/python3", f"{ROOT}/examples/index_consumer.py", *argument], capture_output=True,
+                          text=True, timeout=30, check=False)
+    assert done.returncode == 2 and "required" in done.stderr
