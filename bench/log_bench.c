@@ -1,5 +1,5 @@
 /* bench/log_bench.c: what the log costs over the floor: the same bytes by plain pwrite + fdatasync,
- * and memcpy + CRC32C. One run, one directory, one disk.
+ * memcpy + CRC32C, and the write-ahead log of RocksDB. One run, one directory, one disk.
  *
  *   bench-log [--dir DIR] [--mib N] [--record BYTES] [--thread]      JSON on standard output */
 #include <errno.h>
@@ -12,11 +12,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "bench/log_rocksdb.h"
 #include "common/clock.h"
 #include "log/crc32c.h"
 #include "log/log.h"
 
-enum { LATENCY_SAMPLES = 1000, BATCH_BYTES = 256 * 1024 };
+enum { LATENCY_SAMPLES = 1000, BATCH_BYTES = 256 * 1024, ROUNDS = 3 };
 
 struct bench {
     const char *parent;
@@ -55,8 +56,9 @@ static struct mr_log_options options_of(const struct bench *bench)
                                    .no_uring = bench->thread};
 }
 
-/* Append flat out. The clock stops when all is in the file, and again when all is on disk. */
-static void bench_append(const struct bench *bench)
+/* Append flat out. The clock stops when all is in the file, and again when all is on disk; returns
+ * the MB a second of the latter. */
+static double bench_append(const struct bench *bench)
 {
     struct mr_log_options options = options_of(bench);
     struct mr_err err;
@@ -95,6 +97,7 @@ static void bench_append(const struct bench *bench)
            "\"syncs\": %" PRIu64 ", \"segments\": %" PRIu32 ", \"waits_for_disk\": %" PRIu64 "},\n",
            mb / written_s, mb / durable_s, (double)done / durable_s, log.syncs, log.segments, full);
     check(mr_log_writer_close(&w, &err), "close", &err);
+    return mb / durable_s;
 }
 
 static void bench_read(const struct bench *bench)
@@ -197,7 +200,7 @@ static void floor_latency(const struct bench *bench, int fd, const char *name)
 
 /* The same bytes in the same pieces into a file with room reserved, fdatasync at most every 5 ms.
  */
-static void floor_pwrite(const struct bench *bench)
+static double floor_pwrite(const struct bench *bench)
 {
     char path[300];
     snprintf(path, sizeof path, "%s/floor", bench->dir);
@@ -217,13 +220,51 @@ static void floor_pwrite(const struct bench *bench)
     if (fdatasync(fd) != 0)
         die("sync floor file", NULL);
     double mb = (double)(bench->total_bytes / BATCH_BYTES * BATCH_BYTES) / 1e6;
-    printf("  \"floor_pwrite_fdatasync\": {\"mb_s\": %.1f},\n", mb / seconds_since(start_ns));
+    double mb_s = mb / seconds_since(start_ns);
+    printf("  \"floor_pwrite_fdatasync\": {\"mb_s\": %.1f}\n", mb_s);
+    close(fd);
+    unlink(path);
+    return mb_s;
+}
+
+static void floor_latencies(const struct bench *bench)
+{
+    char path[300];
+    snprintf(path, sizeof path, "%s/floor", bench->dir);
+    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    for (uint64_t at = 0; fd >= 0 && at < bench->total_bytes / 2; at += BATCH_BYTES)
+        if (pwrite(fd, bench->pattern, BATCH_BYTES, (off_t)at) != BATCH_BYTES)
+            die("write floor file", NULL);
+    if (fd < 0 || fdatasync(fd) != 0)
+        die("make floor file", NULL);
     floor_latency(bench, fd, "floor_latency_rewritten_file");
     if (ftruncate(fd, 0) != 0 || posix_fallocate(fd, 0, (off_t)bench->total_bytes) != 0)
         die("make floor file", NULL);
     floor_latency(bench, fd, "floor_latency_reserved_file");
     close(fd);
     unlink(path);
+}
+
+/* The peers' figures and ours, as ratios of medians: disks are noisy, so each has its turn thrice.
+ */
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(double *values)
+{
+    qsort(values, ROUNDS, sizeof *values, ascending);
+    return values[ROUNDS / 2];
+}
+
+static void print_ratios(double *ours, double *floors, double *rocksdb)
+{
+    double own = median(ours), floor = median(floors), peer = median(rocksdb);
+    printf("  \"medians\": {\"append_durable_mb_s\": %.1f, \"floor_mb_s\": %.1f, "
+           "\"rocksdb_wal_mb_s\": %.1f, \"of_floor\": %.2f, \"times_rocksdb\": %.2f},\n",
+           own, floor, peer, own / floor, peer > 0 ? own / peer : 0.0);
 }
 
 static void floor_memory(const struct bench *bench)
@@ -286,14 +327,28 @@ int main(int argc, char **argv)
         bench.pattern[i] = (uint8_t)(i * 2654435761u >> 13);
     printf("{\n  \"record_bytes\": %" PRIu32 ", \"mib\": %" PRIu64 ", \"background\": \"%s\",\n",
            bench.record_bytes, bench.total_bytes >> 20, bench.thread ? "thread" : "io_uring");
-    new_dir(&bench);
-    bench_append(&bench);
-    bench_read(&bench);
-    remove_dir(&bench);
+    double ours[ROUNDS], floors[ROUNDS], rocksdb[ROUNDS];
+    printf("  \"rounds\": [\n");
+    for (int i = 0; i < ROUNDS; i++) {
+        char path[300];
+        puts("  {");
+        new_dir(&bench);
+        ours[i] = bench_append(&bench);
+        bench_read(&bench);
+        remove_dir(&bench);
+        new_dir(&bench);
+        floors[i] = floor_pwrite(&bench);
+        snprintf(path, sizeof path, "%s/rocksdb", bench.dir);
+        rocksdb[i] = mr_bench_rocksdb(path, bench.pattern, bench.record_bytes, bench.total_bytes,
+                                      5 * MR_NS_PER_MS);
+        remove_dir(&bench);
+        puts(i + 1 < ROUNDS ? "  }," : "  }],");
+    }
+    print_ratios(ours, floors, rocksdb);
     new_dir(&bench);
     bench_latency(&bench, 0);
     bench_latency(&bench, 5 * MR_NS_PER_MS);
-    floor_pwrite(&bench);
+    floor_latencies(&bench);
     floor_memory(&bench);
     remove_dir(&bench);
     printf("}\n");
