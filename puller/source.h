@@ -69,5 +69,5 @@ struct mr_source_ops {
 /* Checked wrappers, and the list of all sources. */
 const struct mr_source_ops *mr_source_find(const char *name); /* NULL: none of this name */
 extern const struct mr_source_ops mr_source_postgres, mr_source_mongodb, mr_source_ndjson,
-    mr_source_generator;
+    mr_source_jetstream, mr_source_generator;
 #endif

@@ -6,6 +6,7 @@ static const struct mr_source_ops *const sources[] = {
     &mr_source_postgres,
     &mr_source_mongodb,
     &mr_source_ndjson,
+    &mr_source_jetstream,
     &mr_source_generator,
 };
 

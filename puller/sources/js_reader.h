@@ -1,0 +1,32 @@
+/* puller/sources/js_reader.h: the thread of the jetstream source, because reading a stream waits:
+ * keeps a reader open, and queues what comes, in order, bounded in items and bytes. */
+#ifndef MR_PULLER_SOURCES_JS_READER_H
+#define MR_PULLER_SOURCES_JS_READER_H
+#include "common/config.h"
+#include "jetstream/reader.h"
+
+struct mr_js_item {
+    uint64_t stream_sequence; /* of the message; of a gap: the last sequence that is missing */
+    uint64_t gap_from;        /* 0: no gap, else the first sequence that is missing */
+    const char *gap_cause;    /* static storage */
+    char position[64];        /* as the writer said it */
+    void *record;             /* owned; NULL for a gap */
+    uint32_t record_len;
+};
+
+struct mr_js_feed;
+
+/* Start reading behind after. */
+MR_MUST_USE enum mr_rc mr_js_feed_start(struct mr_js_feed **out, const struct mr_config *config,
+                                        uint64_t after, struct mr_err *err);
+void mr_js_feed_stop(struct mr_js_feed **feed);
+
+/* The oldest item, borrowed until pop. MR_AGAIN: none now; MR_USAGE: the stream is none of records,
+ * err says. */
+MR_MUST_USE enum mr_rc mr_js_feed_peek(struct mr_js_feed *feed, struct mr_js_item **out,
+                                       struct mr_err *err);
+void mr_js_feed_pop(struct mr_js_feed *feed);
+int mr_js_feed_fd(const struct mr_js_feed *feed); /* readable: there may be something to peek */
+/* How it stands: connected now, connections after the first one. */
+void mr_js_feed_state(struct mr_js_feed *feed, bool *connected, uint64_t *reconnects);
+#endif
