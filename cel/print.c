@@ -521,7 +521,7 @@ static void tree(struct printer *p, const struct mr_cel_node *node)
     case MR_CEL_NODE_COUNT:
         break;
     }
-    MR_ASSERT(!"a node of a known kind");
+    mr_panic(__FILE__, __LINE__, "a node of no known kind");
 }
 
 struct mr_str mr_cel_ast_print(const struct mr_cel_ast *ast, struct mr_cel_arena *arena)
