@@ -79,8 +79,7 @@ static void again(const struct mr_cel_front *front, const struct mr_cel_ast *who
 
 static bool is_minus(const struct mr_cel_node *node)
 {
-    return node->kind == MR_CEL_NODE_CALL && node->function == MR_CEL_FN_NEGATE &&
-           !(node->flags & MR_CEL_FLAG_PARENS);
+    return node->kind == MR_CEL_NODE_CALL && node->function == MR_CEL_FN_NEGATE;
 }
 
 static void walk(const struct mr_cel_front *front, const struct mr_cel_ast *ast,
@@ -98,7 +97,8 @@ static void walk(const struct mr_cel_front *front, const struct mr_cel_ast *ast,
     }
     MR_ASSERT(count == node->count);
     /* The inner minus of --1, alone, would belong to the number. */
-    if (*left > 0 && !(behind_minus && is_minus(node))) {
+    bool inner = behind_minus && is_minus(node) && !(node->flags & MR_CEL_FLAG_PARENS);
+    if (*left > 0 && !inner) {
         --*left;
         again(front, ast, node);
     }
