@@ -324,13 +324,12 @@ static void check_replace(struct mr_pump *pump, struct mr_control *control,
         mr_control_fail(control, code, "%s", err.text);
 }
 
-static enum mr_rc check_program(const struct mr_control_item *item, struct mr_err *err)
+static enum mr_rc check_program(const struct mr_pump *pump, const struct mr_control_item *item,
+                                struct mr_err *err)
 {
-    const struct mr_request *r = &item->subscribe;
     void *program;
     uint32_t len;
-    enum mr_rc rc = mr_program_build(r->database, r->collection, r->predicates, r->predicate_count,
-                                     &program, &len, err);
+    enum mr_rc rc = mr_pump_compile(pump, &item->subscribe, &program, &len, err);
     if (rc == MR_OK)
         free(program);
     return rc;
@@ -351,7 +350,7 @@ static void replace(struct mr_pump *pump, struct mr_control *control, uint64_t n
     enum mr_control_code code;
     enum mr_rc rc = check_item(pump, control, item, &code, &err);
     if (rc == MR_OK) {
-        rc = check_program(item, &err);
+        rc = check_program(pump, item, &err);
         code = code_of(rc);
     }
     if (rc != MR_OK) {

@@ -30,8 +30,11 @@ enum mr_rc mr_pump_open(struct mr_pump **out, struct mr_process *process,
     TAILQ_INIT(&pump->waiting);
     TAILQ_INIT(&pump->table.gateways);
     mr_durable_init(&pump->durable, &pump->cell->bell);
-    enum mr_rc rc = sink->open(&pump->sink, pump->config, pump->cell, err);
+    enum mr_rc rc = mr_program_compiler_create(&pump->compiler, err);
+    if (rc == MR_OK)
+        rc = sink->open(&pump->sink, pump->config, pump->cell, err);
     if (rc != MR_OK) {
+        mr_program_compiler_destroy(&pump->compiler);
         free(pump);
         return rc;
     }
@@ -43,6 +46,7 @@ enum mr_rc mr_pump_open(struct mr_pump **out, struct mr_process *process,
         atomic_store_explicit(&pump->board->held_through[MR_HOLDER_SINK], 0, memory_order_release);
     if (rc != MR_OK) {
         sink->close(pump->sink, mr_clock_ns());
+        mr_program_compiler_destroy(&pump->compiler);
         free(pump);
         return rc;
     }
@@ -455,6 +459,7 @@ void mr_pump_close(struct mr_pump **out)
     mr_shard_set_detach(pump->next);
     mr_wheel_fini(&pump->durable.wheel);
     mr_deliverer_fini(&pump->deliverer);
+    mr_program_compiler_destroy(&pump->compiler);
     free(pump->ids);
     free(pump);
     *out = NULL;

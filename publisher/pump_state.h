@@ -1,6 +1,7 @@
 /* publisher/pump_state.h: the parts of a pump, shared by the files that make up its turn. */
 #ifndef MR_PUBLISHER_PUMP_STATE_H
 #define MR_PUBLISHER_PUMP_STATE_H
+#include "cel/normalise.h"
 #include "publisher/control.h"
 #include "publisher/durable.h"
 #include "publisher/journal.h"
@@ -14,6 +15,7 @@ struct mr_pump {
     struct mr_cell_shm *cell;
     const struct mr_config *config;
     struct mr_sink *sink;
+    struct mr_program_compiler *compiler; /* of what subscriptions state */
 
     struct mr_shard_set *current; /* one of sets; generation 0: not attached */
     struct mr_shard_set *next;    /* the other one: a set that is being prepared, or generation 0 */
@@ -62,6 +64,9 @@ MR_MUST_USE enum mr_rc mr_pump_enter(struct mr_pump *pump, struct mr_subscriptio
 /* requests.c: take it out of everything, and free it. */
 void mr_pump_end(struct mr_pump *pump, struct mr_subscription *s);
 /* requests.c: where a subscriber wants to go on. *resume: the log still reaches back there. */
+/* requests.c: the program of what a request states. */
+MR_MUST_USE enum mr_rc mr_pump_compile(const struct mr_pump *pump, const struct mr_request *request,
+                                       void **program, uint32_t *len, struct mr_err *err);
 MR_MUST_USE enum mr_rc mr_pump_parse_after(const struct mr_pump *pump, struct mr_str text,
                                            uint64_t *after, bool *resume, struct mr_err *err);
 /* confirm.c: what all shards have becomes active behind what was fed. */

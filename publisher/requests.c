@@ -10,14 +10,24 @@
 /* Requests of one turn: deliveries go in between. */
 enum { TURN_REQUESTS = 512 };
 
+enum mr_rc mr_pump_compile(const struct mr_pump *pump, const struct mr_request *request,
+                           void **program, uint32_t *len, struct mr_err *err)
+{
+    const struct mr_program_source source = {.database = request->database,
+                                             .collection = request->collection,
+                                             .predicates = request->predicates,
+                                             .predicate_count = request->predicate_count,
+                                             .cel = request->cel};
+    return mr_program_compile(pump->compiler, &source, program, len, err);
+}
+
 /* The journal record: head and program in one piece of memory, kept for compaction. */
-static enum mr_rc make_record(struct mr_subscription *s, const struct mr_request *request,
+static enum mr_rc make_record(const struct mr_pump *pump, struct mr_subscription *s, const struct mr_request *request,
                               struct mr_err *err)
 {
     void *program;
     uint32_t len;
-    enum mr_rc rc = mr_program_build(request->database, request->collection, request->predicates,
-                                     request->predicate_count, &program, &len, err);
+    enum mr_rc rc = mr_pump_compile(pump, request, &program, &len, err);
     if (rc != MR_OK)
         return rc;
     struct mr_subscribe_head *head = malloc(sizeof *head + len);
@@ -58,7 +68,7 @@ enum mr_rc mr_pump_enter(struct mr_pump *pump, struct mr_subscription *s,
     if (rc == MR_OK && request->after.len > 0)
         rc = mr_pump_parse_after(pump, request->after, &after, &resume, err);
     if (rc == MR_OK)
-        rc = make_record(s, request, err);
+        rc = make_record(pump, s, request, err);
     if (rc != MR_OK)
         return rc;
     /* Before the first generation begins there is no journal: it begins with the whole table. */

@@ -35,6 +35,7 @@ struct mr_request {
     const struct mr_predicate
         *predicates; /* checked for shape by the sink, for sense by the publisher */
     uint32_t predicate_count;
+    struct mr_str cel; /* an expression that must hold, too; empty: none */
     struct mr_str
         problem; /* SUBSCRIBE that could not be turned into predicates: why ("filters[2].value:
                   * ..."); to be refused with this text */

@@ -329,6 +329,8 @@ static enum mr_rc get_texts(struct decoder *d, struct mr_str bytes, struct mr_re
             rc = get_text(d, &field, "subscribe.database", &out->database);
         else if (field.number == MR_FIELD_SUBSCRIBE_AFTER)
             rc = get_text(d, &field, "subscribe.after", &out->after);
+        else if (field.number == MR_FIELD_SUBSCRIBE_CEL)
+            rc = get_text(d, &field, "subscribe.cel", &out->cel);
         if (rc != MR_OK)
             return rc;
     }
