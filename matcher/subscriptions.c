@@ -108,10 +108,15 @@ void mr_subscriptions_count(struct mr_subscriptions *subs)
     mr_count(cell, MR_COUNTER_MATCH_HITS, now.hits - subs->counted.hits);
     mr_count(cell, MR_COUNTER_MATCH_PAIRS, now.pairs - subs->counted.pairs);
     mr_count(cell, MR_COUNTER_MATCH_CANDIDATES, now.candidates - subs->counted.candidates);
-    mr_count(cell, MR_COUNTER_MATCH_ERRORS, now.errors - subs->counted.errors);
+    mr_count(cell, MR_COUNTER_MATCH_ERRORS,
+             now.errors + now.code_errors - subs->counted.errors - subs->counted.code_errors);
     mr_gauge(cell, MR_COUNTER_MATCH_SUBSCRIPTIONS, now.subscriptions);
     mr_gauge(cell, MR_COUNTER_MATCH_INDEX_BYTES, now.bytes);
     subs->counted = now;
+    uint64_t offender;
+    while (mr_engine_offender(subs->current.engine, &offender))
+        mr_log_warn("matcher", "subscription_quarantined", "subscription=%llu",
+                    (unsigned long long)offender);
 }
 
 /* A bad subscription stays alone: it is left out, counted and logged. */

@@ -63,10 +63,10 @@ MR_MUST_USE enum mr_rc mr_pump_enter(struct mr_pump *pump, struct mr_subscriptio
                                      struct mr_err *err);
 /* requests.c: take it out of everything, and free it. */
 void mr_pump_end(struct mr_pump *pump, struct mr_subscription *s);
-/* requests.c: where a subscriber wants to go on. *resume: the log still reaches back there. */
 /* requests.c: the program of what a request states. */
 MR_MUST_USE enum mr_rc mr_pump_compile(const struct mr_pump *pump, const struct mr_request *request,
                                        void **program, uint32_t *len, struct mr_err *err);
+/* requests.c: where a subscriber wants to go on. *resume: the log still reaches back there. */
 MR_MUST_USE enum mr_rc mr_pump_parse_after(const struct mr_pump *pump, struct mr_str text,
                                            uint64_t *after, bool *resume, struct mr_err *err);
 /* confirm.c: what all shards have becomes active behind what was fed. */

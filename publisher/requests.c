@@ -22,8 +22,8 @@ enum mr_rc mr_pump_compile(const struct mr_pump *pump, const struct mr_request *
 }
 
 /* The journal record: head and program in one piece of memory, kept for compaction. */
-static enum mr_rc make_record(const struct mr_pump *pump, struct mr_subscription *s, const struct mr_request *request,
-                              struct mr_err *err)
+static enum mr_rc make_record(const struct mr_pump *pump, struct mr_subscription *s,
+                              const struct mr_request *request, struct mr_err *err)
 {
     void *program;
     uint32_t len;
