@@ -16,7 +16,7 @@ enum mr_rc mr_durable_bind(struct mr_pump *pump, struct mr_gateway *stream,
     if (!mr_durable_is_name(name))
         return mr_reject(err, MR_USAGE, "gateway_id: expected 1 to %d of A-Z a-z 0-9 _ -",
                          MR_DURABLE_NAME_MAX);
-    if (!mr_scope_speaks_for(request->scope, name))
+    if (!mr_scope_listens_for(request->scope, name))
         return mr_reject(err, MR_USAGE, "the token does not reach gateway \"%.*s\"", (int)name.len,
                          name.data);
     struct mr_gateway *named = mr_gateway_named(&pump->table, name);

@@ -131,6 +131,7 @@ static enum mr_rc check_claims(const struct mr_auth *auth, jwt_t *jwt, struct mr
                          "the token's databases, collections and gateways: expected names, at "
                          "most %d each",
                          MR_SCOPE_NAMES_MAX);
+    scope->gateways_stated = scope->gateways.count > 0;
     snprintf(scope->subject, sizeof scope->subject, "%s", sub ? sub : "");
     scope->expires_ns = UINT64_MAX;
     if (expires_s != 0)

@@ -20,6 +20,7 @@ struct mr_scope {
     char subject[MR_SCOPE_NAME_MAX]; /* for logs; NUL-terminated, printable */
     uint64_t expires_ns;             /* mr_clock_ns; UINT64_MAX: never */
     struct mr_scope_names databases, collections, gateways;
+    bool gateways_stated; /* and not every one for want of a statement */
 };
 
 struct mr_scope *mr_scope_ref(struct mr_scope *scope); /* NULL is allowed */
@@ -37,5 +38,12 @@ static inline bool mr_scope_allows(const struct mr_scope *scope, struct mr_str d
 static inline bool mr_scope_speaks_for(const struct mr_scope *scope, struct mr_str gateway)
 {
     return !scope || mr_scope_has(&scope->gateways, gateway);
+}
+/* To get what a gateway's subscriptions match, of whatever database, somebody must be told to, or
+ * reach everything anyway. */
+static inline bool mr_scope_listens_for(const struct mr_scope *scope, struct mr_str gateway)
+{
+    return !scope || (mr_scope_has(&scope->gateways, gateway) &&
+                      (scope->gateways_stated || (scope->databases.all && scope->collections.all)));
 }
 #endif

@@ -6,6 +6,7 @@ import grpc
 import pytest
 
 from certificates import held_open, openssl, token
+from instance import wait_for
 from rest import RestInstance
 from subscriber import stubs
 
@@ -109,6 +110,25 @@ def test_subscriptions_of_others_cannot_be_seen_renewed_replaced_or_removed(inst
             assert rest.ask("POST", "/internal/v1/explain", event).json["subscriptions"] == []
             assert rest.ask("POST", "/internal/v1/explain", {**event, "subscriptionId": "s1"}).status == 403
         assert owner.get("s1").status == 200
+        assert owner.ask("DELETE", f"{PATH}/s1").status == 204
+
+
+def test_a_stream_cannot_listen_as_a_gateway_that_its_token_does_not_name(instance):
+    """Else whoever reaches one database would get what the gateway's subscriptions match in every other."""
+    pb = stubs()
+    with instance.connect(token=MASTER) as owner:
+        assert owner.ask("POST", PATH, {**SUBSCRIPTION, "gatewayId": "g7"}).status == 201
+        for bearer, connected in ((good(), False), (good(gateways=["g8"]), False), (good(gateways=["g7"]), True), (MASTER, True)):
+            with grpc.insecure_channel(f"127.0.0.1:{instance.grpc_port}") as channel:
+                call = channel.stream_stream(
+                    "/syntrix.streamer.v1.StreamerService/Stream", request_serializer=pb.GatewayMessage.SerializeToString,
+                    response_deserializer=pb.StreamerMessage.FromString)(
+                        held_open(pb.GatewayMessage(heartbeat=pb.Heartbeat(gateway_id="g7"))),
+                        metadata=[("authorization", f"Bearer {bearer}")])
+                assert next(iter(call)).WhichOneof("payload") in ("heartbeat_ack", "delivery")
+                assert owner.get("s1").json["connected"] == connected
+                call.cancel()
+            wait_for(lambda: not owner.get("s1").json["connected"], 5, "the end of the stream")
         assert owner.ask("DELETE", f"{PATH}/s1").status == 204
 
 
