@@ -187,13 +187,24 @@ static void emit_optional(struct mr_cel_compiler *c, const struct mr_cel_node *n
     mr_cel_emit_bind(c, &end);
 }
 
+/* A local gets its value at the end: until then macros within the value may use its register. */
+static void emit_local(struct mr_cel_compiler *c, const struct mr_cel_node *value, uint32_t slot)
+{
+    const struct mr_cel_node *outer = c->node;
+    uint32_t registers = c->registers;
+    uint16_t from = mr_cel_emit_operand(c, value);
+    c->node = outer;
+    emit(c, MR_CEL_OP_LOAD, (uint16_t)slot, from, 0);
+    c->registers = registers;
+}
+
 /* The values' locals come first, one after the other; what is behind the last value is the body. */
 static void emit_block(struct mr_cel_compiler *c, const struct mr_cel_node *node, uint16_t dst)
 {
     uint32_t slot = node->index;
     const struct mr_cel_node *child = node->first;
     for (; child->next; child = child->next)
-        mr_cel_emit(c, child, (uint16_t)slot++, MR_CEL_MODE_VALUE, NULL);
+        emit_local(c, child, slot++);
     mr_cel_emit(c, child, dst, MR_CEL_MODE_VALUE, NULL);
 }
 
@@ -224,7 +235,7 @@ void mr_cel_emit_macro(struct mr_cel_compiler *c, const struct mr_cel_node *node
         emit_optional(c, node, dst);
         return;
     case MR_CEL_MACRO_BIND:
-        mr_cel_emit(c, node->first->next, local_of(node->first), MR_CEL_MODE_VALUE, NULL);
+        emit_local(c, node->first->next, local_of(node->first));
         mr_cel_emit(c, node->first->next->next, dst, MR_CEL_MODE_VALUE, NULL);
         return;
     default:

@@ -17,13 +17,15 @@
 #include "tools/format.h"
 
 static const char usage_text[] =
-    "usage: millrace cel EXPRESSION [--doc FILE|JSON|-] [--time]\n"
+    "usage: millrace cel EXPRESSION [--doc FILE|JSON|-] [--explain|--disassemble|--time]\n"
     "       millrace cel --ndjson [--line-buffered]\n"
     "\n"
     "Prints the value of EXPRESSION, in which doc is the document, or says what is wrong with it.\n"
     "\n"
     "  --doc FILE|JSON|-  a JSON object (MongoDB's extended forms are understood), a file that\n"
     "                     holds one, or - for standard input\n"
+    "  --explain          the value of each part of the expression\n"
+    "  --disassemble      the program that it becomes\n"
     "  --time             how long compiling and evaluating take\n"
     "  --ndjson           answer the cases on standard input, one a line\n"
     "  --line-buffered    with --ndjson: write each answer at once\n"
@@ -34,7 +36,7 @@ enum { EXIT_ERROR = 1, EVAL_BYTES_MAX = 4 << 20, DOC_BYTES_MAX = 64 << 20 };
 
 struct options {
     const char *expr, *doc;
-    bool time, ndjson, line_buffered;
+    bool explain, disassemble, time, ndjson, line_buffered;
 };
 
 static int usage(const char *why, const char *what)
@@ -46,11 +48,16 @@ static int usage(const char *why, const char *what)
 /* -1: go on; else exit with it. */
 static int parse_options(int argc, char **argv, struct options *out)
 {
-    enum { DOC = 256, TIME, NDJSON, LINE_BUFFERED };
+    enum { DOC = 256, EXPLAIN, DISASSEMBLE, TIME, NDJSON, LINE_BUFFERED };
     static const struct option known[] = {
-        {"doc", required_argument, NULL, DOC}, {"time", no_argument, NULL, TIME},
-        {"ndjson", no_argument, NULL, NDJSON}, {"line-buffered", no_argument, NULL, LINE_BUFFERED},
-        {"help", no_argument, NULL, 'h'},      {NULL, 0, NULL, 0},
+        {"doc", required_argument, NULL, DOC},
+        {"explain", no_argument, NULL, EXPLAIN},
+        {"disassemble", no_argument, NULL, DISASSEMBLE},
+        {"time", no_argument, NULL, TIME},
+        {"ndjson", no_argument, NULL, NDJSON},
+        {"line-buffered", no_argument, NULL, LINE_BUFFERED},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
     };
     for (int option; (option = getopt_long(argc, argv, ":h", known, NULL)) != -1;) {
         switch (option) {
@@ -59,6 +66,12 @@ static int parse_options(int argc, char **argv, struct options *out)
             return MR_EXIT_DONE;
         case DOC:
             out->doc = optarg;
+            break;
+        case EXPLAIN:
+            out->explain = true;
+            break;
+        case DISASSEMBLE:
+            out->disassemble = true;
             break;
         case TIME:
             out->time = true;
@@ -303,6 +316,25 @@ static int show_times(struct session *s)
     return code;
 }
 
+static int show_text(struct mr_str text)
+{
+    return fwrite(text.data, 1, text.len, stdout) == text.len ? MR_EXIT_DONE : EXIT_ERROR;
+}
+
+static int show_explanation(struct session *s)
+{
+    struct mr_cel_run run = new_run(s, &s->eval_arena);
+    struct mr_str text;
+    mr_cel_arena_reset(&s->compile_arena);
+    enum mr_rc rc = mr_cel_explain(&s->front, s->c.expr, &run, &text);
+    if (rc == MR_USAGE)
+        return show_diag(&s->diag, s->c.expr);
+    if (rc == MR_OK)
+        return show_text(text);
+    fprintf(stderr, "millrace-cel: explain: %s\n", mr_rc_name(rc));
+    return EXIT_ERROR;
+}
+
 static int run_expression(const struct options *options)
 {
     struct session s = {0};
@@ -315,6 +347,10 @@ static int run_expression(const struct options *options)
         code = show_diag(&s.diag, s.c.expr);
     } else if (mr_cel_load(s.compiled.bytes, s.compiled.len, &s.program, &err) != MR_OK) {
         fprintf(stderr, "millrace-cel: %s\n", err.text);
+    } else if (options->disassemble) {
+        code = show_text(mr_cel_disassemble(&s.program, &s.eval_arena));
+    } else if (options->explain) {
+        code = show_explanation(&s);
     } else {
         code = options->time ? show_times(&s) : show_value(&s);
     }

@@ -240,6 +240,20 @@ static void bytes_go_through_base64_and_back(void **state)
     CHECK(cases);
 }
 
+static void a_local_is_not_disturbed_by_macros_in_its_value(void **state)
+{
+    (void)state;
+    static const struct expected cases[] = {
+        {"cel.bind(v, ['x', 'y'].exists(x, x == 'x'), [v, v])", "[true, true]"},
+        {"cel.bind(v, [1, 2].map(x, x + 1), v)", "[2, 3]"},
+        {"optional.of([1].all(x, x > 0)).optMap(v, v ? 1 : 2)", "optional.of(1)"},
+        {"[[?optional.none(), 1 / 0]]", "error DIVIDE_BY_ZERO"},
+        {"[?optional.none(), ?optional.of(2), 3]", "[2, 3]"},
+        {"optional.of([])", "optional.of([])"},
+    };
+    CHECK(cases);
+}
+
 static void times_are_read_in_zones(void **state)
 {
     (void)state;
@@ -268,6 +282,7 @@ int main(void)
         cmocka_unit_test(lists_are_sorted_flattened_and_compared),
         cmocka_unit_test(addresses_have_one_text),
         cmocka_unit_test(bytes_go_through_base64_and_back),
+        cmocka_unit_test(a_local_is_not_disturbed_by_macros_in_its_value),
         cmocka_unit_test(times_are_read_in_zones),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -34,8 +34,11 @@ var known = map[string]string{
 	"none_index": "an index is computed even when there is nothing to take it from; cel-go leaves it out behind " +
 		"optional.none()",
 	"nan_order": "values of different types have no order, NaN included; cel-go looks for NaN first",
-	"limits":    "an evaluation has a budget of steps and memory",
-	"map_order": "cel-go goes through a map in another order each time",
+	"sort_keys": "keys without an order are refused when the expression is checked; cel-go finds nothing to compare " +
+		"in an empty list",
+	"null_for_abstract": "null is no value of an abstract type (an address, an optional); cel-go's checker lets it pass",
+	"limits":            "an evaluation has a budget of steps and memory",
+	"map_order":         "cel-go goes through a map in another order each time",
 }
 
 func mentions(text string, words ...string) bool {
@@ -83,7 +86,7 @@ func explain(c *Case, ours Answer, theirs Result) string {
 		return "map_keys"
 	case mentions(c.Expr, "getMilliseconds()"):
 		return "duration_milliseconds"
-	case mentions(message, "index out of range") && mentions(c.Expr, "ndexOf("):
+	case mentions(c.Expr, "ndexOf(") && ours.Error != nil && theirs.Error == "":
 		return "search_offset"
 	case mentions(theirs.Error, "reference to undefined type"):
 		return "type_variables"
@@ -106,9 +109,9 @@ func explain(c *Case, ours Answer, theirs Result) string {
 		return "bytes_range"
 	case mentions(c.Expr, "sort") && mentions(message, "no such overload") && mentions(c.Expr, "ld", "NaN"):
 		return "sort_nan"
-	case theirs.Stage == "check" && mentions(theirs.Error, "no matching overload for '_?_:_'") && mentions(theirs.Error, "type("):
+	case theirs.Stage == "check" && mentions(theirs.Error, "overload for '_?_:_'", "overload for 'orValue'") && mentions(theirs.Error, "type("):
 		return "type_of_types"
-	case mentions(c.Expr, "-p", "-(p", "-(duration", "-((") && mentions(message, "no such overload"):
+	case mentions(c.Expr, "-p", "-duration(", "-(") && mentions(message, "no such overload") && c.DisableCheck:
 		return "negated_duration"
 	case mentions(c.Expr, "!!", "!(!", "--", "-(-") && mentions(message, "no such overload", "a bool is needed"):
 		return "double_negation"
@@ -116,6 +119,12 @@ func explain(c *Case, ours Answer, theirs Result) string {
 		mentions(theirs.Error, "(type("):
 		return "type_of_types"
 	case mentions(c.Expr, "string(") && mentions(c.Expr, "t", "p") && ours.Error == nil && theirs.Error == "" && sameText(ours, theirs):
+		return "duration_text"
+	case mentions(message, "a key that has an order"):
+		return "sort_keys"
+	case mentions(message, "orValue(A), got", "or(optional(A)), got"):
+		return "null_for_abstract"
+	case mentions(c.Expr, "string(duration('9223372036854775807ns'))", "string((duration('9223372036854775807ns')))"):
 		return "duration_text"
 	case mentions(message, "from optFlatMap") || mentions(c.Expr, "optFlatMap(") && mentions(message, "no such overload"):
 		return "flat_map_null"
