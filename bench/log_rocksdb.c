@@ -18,8 +18,8 @@ static rocksdb_t *open_database(const char *dir, uint64_t total_bytes, char **pr
     return db;
 }
 
-static void append(rocksdb_t *db, const uint8_t *pattern, uint32_t record_bytes, uint64_t total_bytes,
-                   uint64_t interval_ns, char **problem)
+static void append(rocksdb_t *db, const uint8_t *pattern, uint32_t record_bytes,
+                   uint64_t total_bytes, uint64_t interval_ns, char **problem)
 {
     rocksdb_writeoptions_t *how = rocksdb_writeoptions_create();
     rocksdb_writebatch_t *batch = rocksdb_writebatch_create();

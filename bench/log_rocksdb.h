@@ -1,4 +1,5 @@
-/* bench/log_rocksdb.h: the write-ahead log of RocksDB under the same records as bench/log_bench.c. */
+/* bench/log_rocksdb.h: the write-ahead log of RocksDB under the same records as bench/log_bench.c.
+ */
 #ifndef MR_BENCH_LOG_ROCKSDB_H
 #define MR_BENCH_LOG_ROCKSDB_H
 #include <stdint.h>

@@ -3,11 +3,8 @@
 #include "puller/source.h"
 
 static const struct mr_source_ops *const sources[] = {
-    &mr_source_postgres,
-    &mr_source_mongodb,
-    &mr_source_ndjson,
-    &mr_source_jetstream,
-    &mr_source_generator,
+    &mr_source_postgres,  &mr_source_mongodb,   &mr_source_ndjson,
+    &mr_source_jetstream, &mr_source_generator,
 };
 
 const struct mr_source_ops *mr_source_find(const char *name)
