@@ -177,6 +177,8 @@ class Consumer:
         if not self.args.snapshot:
             raise SystemExit("the copy cannot be brought up to date: --snapshot is needed to read the table anew")
         head = self.acknowledge("").head  # before the snapshot: whatever it lacks comes behind this place
+        if not head:
+            raise SystemExit("this relay does not say where its log ends")
         stream = Stream(self, head)
         stream.rebuilding = True
         rows = []

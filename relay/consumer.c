@@ -223,7 +223,6 @@ static bool begin_at_checkpoint(struct mr_consumer *c)
         mr_consumer_end(c, GRPC_STATUS_INTERNAL, err.text);
         return true;
     }
-    c->acknowledged = value.sequence;
     if (value.rebuild && c->follow.rebuild && c->follow.from_checkpoint) {
         c->position = value.sequence;
         mr_consumer_rebuild(c, "not_rebuilt");
@@ -232,6 +231,8 @@ static bool begin_at_checkpoint(struct mr_consumer *c)
     }
     if (!c->follow.from_checkpoint)
         return false;
+    c->acknowledges = true;
+    c->acknowledged = value.sequence;
     begin_at_marker(c, (struct mr_marker){.log_id = value.log_id, .sequence = value.sequence});
     return true;
 }
@@ -255,7 +256,6 @@ static void begin(struct mr_consumer *c)
                  c->follow.batch, c->follow.coalesce);
     if (!begin_at_checkpoint(c))
         begin_at_place(c);
-    c->acknowledged = c->acknowledged > c->position ? c->position : c->acknowledged;
 }
 
 /* Completions. */
@@ -351,7 +351,7 @@ void mr_consumer_begin(struct mr_grpc_call call, void *context)
 static void look_at_lag(struct mr_consumer *c, uint64_t head, uint64_t now_ns)
 {
     struct mr_relay *r = c->relay;
-    uint64_t base = c->acknowledged ? c->acknowledged : c->position;
+    uint64_t base = c->acknowledges ? c->acknowledged : c->position;
     uint64_t events = head > base ? head - base : 0;
     pthread_mutex_lock(&r->lock);
     uint64_t age_ns = events ? mr_lag_age_ns(&r->clock, base, now_ns) : 0;
@@ -417,6 +417,10 @@ void mr_consumers_acknowledged(struct mr_relay *r, struct mr_str consumer_id, ui
 {
     struct mr_consumer *c;
     TAILQ_FOREACH(c, &r->consumers, link)
-    if (mr_str_equal(c->follow.consumer_id, consumer_id))
+    {
+        if (!mr_str_equal(c->follow.consumer_id, consumer_id))
+            continue;
+        c->acknowledges = true;
         c->acknowledged = sequence < c->position ? sequence : c->position;
+    }
 }

@@ -25,7 +25,8 @@ struct mr_consumer {
     struct mr_follow follow;
     struct mr_place place;
     uint64_t position;     /* sent through */
-    uint64_t acknowledged; /* through; 0: it does not */
+    bool acknowledges;     /* it has, on this stream, or begins where it did */
+    uint64_t acknowledged; /* through */
     bool waits;            /* for the live end: counted in relay->waiting */
     bool fetching;
     struct mr_fetch fetch;
