@@ -36,7 +36,7 @@ var known = map[string]string{
 	"nan_order": "values of different types have no order, NaN included; cel-go looks for NaN first",
 	"sort_keys": "keys without an order are refused when the expression is checked; cel-go finds nothing to compare " +
 		"in an empty list",
-	"null_for_abstract": "null is no value of an abstract type (an address, an optional); cel-go's checker lets it pass",
+	"null_for_abstract": "where null is an address or an optional, and an index of null, the two checkers deduce different types",
 	"limits":            "an evaluation has a budget of steps and memory",
 	"map_order":         "cel-go goes through a map in another order each time",
 }
@@ -122,7 +122,8 @@ func explain(c *Case, ours Answer, theirs Result) string {
 		return "duration_text"
 	case mentions(message, "a key that has an order"):
 		return "sort_keys"
-	case mentions(message, "orValue(A), got", "or(optional(A)), got"):
+	case mentions(message, "orValue(A), got", "or(optional(A)), got") ||
+		mentions(c.Expr, "null[") && mentions(message, "optional_type(dyn)"):
 		return "null_for_abstract"
 	case mentions(c.Expr, "string(duration('9223372036854775807ns'))", "string((duration('9223372036854775807ns')))"):
 		return "duration_text"
