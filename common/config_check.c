@@ -53,9 +53,14 @@ static enum mr_rc check_source(const struct mr_config *config, struct mr_err *er
     if (strcmp(kind, "mongodb") == 0 && !config->mongodb_url.text[0])
         return mr_reject(err, MR_USAGE,
                          "mongodb.url: source.kind mongodb needs it, and it is empty");
-    if (strcmp(kind, "mongodb") != 0 && strcmp(config->source_start.text, "from_now") != 0)
+    bool mongodb = strcmp(kind, "mongodb") == 0, postgres = strcmp(kind, "postgres") == 0;
+    if (postgres && strcmp(config->source_start.text, "from_beginning") == 0)
+        return mr_reject(err, MR_USAGE,
+                         "source.start: a PostgreSQL server keeps no changes from before its slot;"
+                         " expected from_now or snapshot");
+    if (!mongodb && !postgres && strcmp(config->source_start.text, "from_now") != 0)
         return mr_reject(err, MR_USAGE, "source.start: source.kind %s knows only from_now", kind);
-    if (strcmp(kind, "mongodb") != 0 && strcmp(config->source_on_unresumable.text, "fail") != 0)
+    if (!mongodb && !postgres && strcmp(config->source_on_unresumable.text, "fail") != 0)
         return mr_reject(err, MR_USAGE, "source.on_unresumable: source.kind %s knows only fail",
                          kind);
     if (strcmp(kind, "ndjson") == 0 && !config->ndjson_path.text[0])

@@ -267,6 +267,17 @@ const char *mr_pg_result_text(const struct mr_pg_result *result, int row, int co
     return PQgetvalue(result->pg, row, column);
 }
 
+void mr_pg_result_value(const struct mr_pg_result *result, int row, int column,
+                        struct mr_pg_value *out)
+{
+    *out = (struct mr_pg_value){.form = MR_PG_FORM_NULL};
+    if (PQgetisnull(result->pg, row, column))
+        return;
+    out->data = (const uint8_t *)PQgetvalue(result->pg, row, column);
+    out->len = (uint32_t)PQgetlength(result->pg, row, column);
+    out->form = MR_PG_FORM_TEXT;
+}
+
 bool mr_pg_result_streams(const struct mr_pg_result *result)
 {
     return PQresultStatus(result->pg) == PGRES_COPY_BOTH;

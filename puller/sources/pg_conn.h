@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "common/err.h"
+#include "puller/sources/pg_decode.h"
 
 struct mr_pg_conn;
 struct mr_pg_result;
@@ -42,6 +43,9 @@ void mr_pg_result_free(struct mr_pg_result **result);
 int mr_pg_result_rows(const struct mr_pg_result *result);
 /* Empty for NULL and for a column that is not there. */
 const char *mr_pg_result_text(const struct mr_pg_result *result, int row, int column);
+/* One value in text form; NULL is MR_PG_FORM_NULL. Borrowed from the result. */
+void mr_pg_result_value(const struct mr_pg_result *result, int row, int column,
+                        struct mr_pg_value *out);
 bool mr_pg_result_streams(const struct mr_pg_result *result); /* START_REPLICATION went well */
 
 /* The stream. next: MR_OK: *data until mr_pg_conn_release; MR_AGAIN: nothing has come; MR_RETRY and

@@ -12,6 +12,12 @@ struct stored_position {
 };
 static_assert(sizeof(struct stored_position) == 40, "the stored layout is an ABI");
 static const char position_magic[4] = "PGP1";
+/* While a snapshot runs, behind it; then the collection's name and the id. */
+struct stored_place {
+    uint16_t collection_len, id_len;
+    uint8_t state, reserved[3];
+};
+static_assert(sizeof(struct stored_place) == 8, "the stored layout is an ABI");
 
 void mr_pg_position_encode(const struct mr_pg_position *position, struct mr_position *out)
 {
@@ -23,13 +29,43 @@ void mr_pg_position_encode(const struct mr_pg_position *position, struct mr_posi
     memcpy(stored.magic, position_magic, sizeof stored.magic);
     memcpy(out->bytes, &stored, sizeof stored);
     out->len = sizeof stored;
+    const struct mr_pg_place *place = &position->place;
+    if (!place->running)
+        return;
+    struct stored_place behind = {place->collection_len, place->id_len, place->state, {0}};
+    uint8_t *at = out->bytes + sizeof stored;
+    memcpy(at, &behind, sizeof behind);
+    memcpy(at + sizeof behind, place->collection, place->collection_len);
+    memcpy(at + sizeof behind + place->collection_len, place->id, place->id_len);
+    out->len += (uint32_t)(sizeof behind + place->collection_len + place->id_len);
+}
+
+static bool decode_place(const uint8_t *at, size_t len, struct mr_pg_place *out)
+{
+    struct stored_place behind;
+    if (len == 0)
+        return true;
+    if (len < sizeof behind)
+        return false;
+    memcpy(&behind, at, sizeof behind);
+    if (behind.collection_len > sizeof out->collection || behind.id_len > sizeof out->id ||
+        behind.state > MR_PG_PLACE_TABLE ||
+        len != sizeof behind + behind.collection_len + behind.id_len)
+        return false;
+    out->running = true;
+    out->state = behind.state;
+    out->collection_len = behind.collection_len;
+    out->id_len = behind.id_len;
+    memcpy(out->collection, at + sizeof behind, behind.collection_len);
+    memcpy(out->id, at + sizeof behind + behind.collection_len, behind.id_len);
+    return true;
 }
 
 enum mr_rc mr_pg_position_decode(const struct mr_position *in, struct mr_pg_position *out,
                                  struct mr_err *err)
 {
     struct stored_position stored;
-    if (in->len != sizeof stored)
+    if (in->len < sizeof stored || in->len > sizeof in->bytes)
         return mr_reject(err, MR_USAGE,
                          "position of %" PRIu32 " bytes in the log: not one of a postgres"
                          " source; use the log's own source kind or another instance.data_dir",
@@ -44,6 +80,9 @@ enum mr_rc mr_pg_position_decode(const struct mr_position *in, struct mr_pg_posi
                                    .lsn = stored.lsn,
                                    .commit_lsn = stored.commit_lsn,
                                    .events_taken = stored.events_taken};
+    if (!decode_place(in->bytes + sizeof stored, in->len - sizeof stored, &out->place))
+        return mr_reject(err, MR_USAGE,
+                         "position in the log: not one of this version of the postgres source");
     return MR_OK;
 }
 

@@ -7,6 +7,7 @@
 #ifndef MR_PULLER_SOURCES_PG_POSITION_H
 #define MR_PULLER_SOURCES_PG_POSITION_H
 #include "puller/source.h"
+#include "puller/sources/pg_place.h"
 
 struct mr_pg_position {
     uint64_t system;       /* the cluster's system identifier */
@@ -14,6 +15,7 @@ struct mr_pg_position {
     uint64_t lsn;          /* end of the last complete transaction */
     uint64_t commit_lsn;   /* of the transaction under way; 0 none */
     uint64_t events_taken; /* of the transaction under way */
+    struct mr_pg_place place; /* what a snapshot has taken, as of this place in the stream */
 };
 
 void mr_pg_position_encode(const struct mr_pg_position *position, struct mr_position *out);

@@ -276,7 +276,8 @@ static void ask_slot(struct mr_pg_setup *setup, struct mr_pg_sql *sql)
 static enum mr_rc slot_lost(struct mr_pg_setup *setup, const char *cause, struct mr_err *err)
 {
     struct mr_pg_lsn_text from = mr_pg_lsn_format(setup->position->lsn);
-    if (strcmp(setup->config->postgres_on_slot_lost.text, "recreate") != 0)
+    if (strcmp(setup->config->postgres_on_slot_lost.text, "recreate") != 0 &&
+        strcmp(setup->config->source_on_unresumable.text, "fail") == 0)
         return mr_reject(
             err, MR_USAGE,
             "slot \"%s\": %s; changes since %s cannot be read; set"

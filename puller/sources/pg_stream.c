@@ -101,6 +101,16 @@ static bool skip_one(struct mr_pg_stream *stream)
     return true;
 }
 
+/* A snapshot will show the row: passed over, and counted as taken. */
+static void pass_over(struct mr_pg_stream *stream, struct mr_intake *intake)
+{
+    stream->event_index++;
+    stream->transaction_events++;
+    stream->position.commit_lsn = stream->commit_lsn;
+    stream->position.events_taken = stream->transaction_events;
+    state_position(stream, intake);
+}
+
 static const struct mr_pg_relation *find_relation(struct mr_pg_stream *stream, uint32_t oid,
                                                   struct mr_err *err)
 {
@@ -130,6 +140,13 @@ static enum mr_rc take_row(struct mr_pg_stream *stream, uint64_t lsn, struct mr_
             continue;
         if (relation->key_count == 0)
             mr_pg_build_unkeyed_id(builder, stream->commit_lsn, stream->transaction_events);
+        bool old = builder->rekeyed && stream->event_index == 0;
+        const struct mr_pg_id *id = old ? &builder->old_id : &builder->id;
+        if (mr_pg_place_ahead(&stream->position.place, relation,
+                              (struct mr_str){id->text, id->len})) {
+            pass_over(stream, intake);
+            continue;
+        }
         struct mr_event event;
         rc = mr_pg_build_event(builder, relation, message, stream->event_index, &event, err);
         if (rc == MR_OK)
@@ -151,6 +168,10 @@ static enum mr_rc take_truncate(struct mr_pg_stream *stream, uint64_t lsn, struc
             return MR_CORRUPT;
         if (skip_one(stream))
             continue;
+        if (mr_pg_place_ahead(&stream->position.place, relation, (struct mr_str){NULL, 0})) {
+            pass_over(stream, intake);
+            continue;
+        }
         struct mr_event event = {.head.op = MR_OP_TRUNCATE,
                                  .database = stream->builder.database,
                                  .collection = relation->collection};
@@ -260,12 +281,12 @@ enum mr_rc mr_pg_stream_take(struct mr_pg_stream *stream, const void *data, size
     return rc;
 }
 
-enum mr_rc mr_pg_stream_gap(struct mr_pg_stream *stream, const char *cause, uint64_t to_lsn,
-                            struct mr_intake *intake, struct mr_err *err)
+static enum mr_rc emit_gap(struct mr_pg_stream *stream, struct mr_str collection, const char *cause,
+                           uint64_t from_lsn, uint64_t to_lsn, struct mr_intake *intake,
+                           struct mr_err *err)
 {
     struct mr_bson_writer *w = &stream->builder.document;
-    struct mr_pg_lsn_text from = mr_pg_lsn_format(stream->position.lsn),
-                          to = mr_pg_lsn_format(to_lsn);
+    struct mr_pg_lsn_text from = mr_pg_lsn_format(from_lsn), to = mr_pg_lsn_format(to_lsn);
     mr_bson_writer_reset(w);
     mr_bson_begin(w);
     mr_bson_put_string(w, MR_STR("cause"), mr_str_from(cause));
@@ -276,14 +297,33 @@ enum mr_rc mr_pg_stream_gap(struct mr_pg_stream *stream, const char *cause, uint
                              .head.source_order = to_lsn,
                              .head.source_time_us = mr_clock_wall_us(),
                              .database = stream->builder.database,
+                             .collection = collection,
                              .document = mr_bson_bytes(w)};
-    enum mr_rc rc = mr_intake_emit(intake, &event, err);
+    return mr_intake_emit(intake, &event, err);
+}
+
+enum mr_rc mr_pg_stream_gap(struct mr_pg_stream *stream, const char *cause, uint64_t to_lsn,
+                            struct mr_intake *intake, struct mr_err *err)
+{
+    enum mr_rc rc = emit_gap(stream, MR_STR(""), cause, stream->position.lsn, to_lsn, intake, err);
     if (rc != MR_OK)
         return rc;
     stream->position.lsn = to_lsn;
     stream->position.commit_lsn = stream->position.events_taken = 0;
     state_position(stream, intake);
     return MR_OK;
+}
+
+enum mr_rc mr_pg_stream_note(struct mr_pg_stream *stream, struct mr_str collection,
+                             const char *cause, uint64_t lsn, struct mr_intake *intake,
+                             struct mr_err *err)
+{
+    return emit_gap(stream, collection, cause, lsn, lsn, intake, err);
+}
+
+void mr_pg_stream_state_place(struct mr_pg_stream *stream, struct mr_intake *intake)
+{
+    state_position(stream, intake);
 }
 
 static void put64(uint8_t *at, uint64_t value)

@@ -53,6 +53,15 @@ MR_MUST_USE enum mr_rc mr_pg_stream_gap(struct mr_pg_stream *stream, const char 
                                         uint64_t to_lsn, struct mr_intake *intake,
                                         struct mr_err *err);
 
+/* Report that a collection's content as of a place is not known, without moving. MR_OK or MR_FULL:
+ * again. */
+MR_MUST_USE enum mr_rc mr_pg_stream_note(struct mr_pg_stream *stream, struct mr_str collection,
+                                         const char *cause, uint64_t lsn, struct mr_intake *intake,
+                                         struct mr_err *err);
+
+/* State the position: the snapshot's place in it has moved. */
+void mr_pg_stream_state_place(struct mr_pg_stream *stream, struct mr_intake *intake);
+
 /* State the position although no event came, so that it becomes durable and may be acknowledged: at
  * once when force, else at most once a second. Nothing happens when it has not moved. */
 void mr_pg_stream_state_position(struct mr_pg_stream *stream, struct mr_intake *intake, bool force,

@@ -9,6 +9,7 @@
 #include "puller/sources/backoff.h"
 #include "puller/sources/pg_conn.h"
 #include "puller/sources/pg_setup.h"
+#include "puller/sources/pg_snapshot.h"
 #include "puller/sources/pg_stream.h"
 
 #define CONNECT_TIMEOUT_NS (UINT64_C(10) * MR_NS_PER_S)
@@ -23,6 +24,7 @@
  * one of them would wake every process behind us, and on few cores take the server's own time. */
 #define PACE_NS    (200 * MR_NS_PER_US)
 #define RESOLVE_NS (UINT64_C(5) * MR_NS_PER_MS)
+#define REACH_NS   (UINT64_C(20) * MR_NS_PER_MS) /* between two questions how far the server is */
 enum { MESSAGES_PER_CLOCK = 32, STUCK_ATTEMPTS = 2 };
 
 enum pull_state {
@@ -41,6 +43,7 @@ struct pg_source {
     struct mr_pg_conn *conn;
     struct mr_pg_setup setup;
     struct mr_pg_stream stream;
+    struct mr_pg_snapshot snapshot;
     char *database; /* set at the first connect */
     char *payload;  /* the one that the intake had no room for; NULL none */
     size_t payload_len;
@@ -85,6 +88,7 @@ static void disconnect(struct pg_source *s)
         mr_pg_conn_release(s->payload);
     s->payload = NULL;
     mr_pg_conn_close(&s->conn);
+    mr_pg_snapshot_stop(&s->snapshot);
     mr_pg_stream_restart(&s->stream);
     s->ping_sent = s->blocked = s->more = false;
 }
@@ -178,6 +182,9 @@ static enum mr_rc pg_open(struct mr_source **out, const struct mr_config *config
     s->setup.catalog = &s->stream.catalog;
     s->setup.position = &s->stream.position;
     s->setup.first_start = after->len == 0;
+    s->snapshot.config = config;
+    s->snapshot.stream = &s->stream;
+    s->snapshot.cell = cell;
     s->random = mr_clock_ns() | 1;
     s->state = PULL_BACKOFF; /* wake_ns is 0: connect at the first poll */
     *out = &s->base;
@@ -251,6 +258,8 @@ static enum mr_rc work_gap(struct pg_source *s, struct mr_intake *intake, uint64
 {
     struct mr_pg_stream *stream = &s->stream;
     if (s->setup.gap) {
+        if (strcmp(s->base.config->source_on_unresumable.text, "snapshot") == 0)
+            stream->position.place = (struct mr_pg_place){.running = true};
         enum mr_rc rc =
             mr_pg_stream_gap(stream, s->setup.gap_cause, s->setup.gap_to_lsn, intake, err);
         s->blocked = rc == MR_FULL;
@@ -261,6 +270,7 @@ static enum mr_rc work_gap(struct pg_source *s, struct mr_intake *intake, uint64
         mr_count(s->base.cell, MR_COUNTER_SOURCE_GAPS, 1);
     } else if (s->setup.first_start) {
         stream->position.lsn = s->setup.start_lsn;
+        stream->position.place.running = strcmp(s->base.config->source_start.text, "snapshot") == 0;
         mr_pg_stream_state_position(stream, intake, true, now_ns);
     }
     s->setup.first_start = false;
@@ -313,7 +323,9 @@ static enum mr_rc work_start(struct pg_source *s, uint64_t now_ns, struct mr_err
 static enum mr_rc send_feedback(struct pg_source *s, uint64_t now_ns, struct mr_err *err)
 {
     bool quiet = !s->blocked && now_ns - s->received_ns > s->silence_ns_max / 2;
-    bool ping = quiet && !s->ping_sent;
+    /* An idle server says how far it is when it is asked: a snapshot waits for that. */
+    bool asks = s->snapshot.state == MR_PG_SNAPSHOT_REACH && now_ns - s->feedback_ns >= REACH_NS;
+    bool ping = (quiet && !s->ping_sent) || asks;
     if (!s->feedback_due && !s->stream.reply_wanted && !ping &&
         now_ns - s->feedback_ns < s->feedback_every_ns)
         return mr_pg_conn_flush(s->conn, err);
@@ -354,6 +366,8 @@ static enum mr_rc pump(struct pg_source *s, struct mr_intake *intake, uint64_t n
             s->received_ns = clock_ns;
             s->ping_sent = false;
         }
+        if (mr_pg_snapshot_reached(&s->snapshot, s->payload, s->payload_len))
+            return MR_OK;
         enum mr_rc rc =
             mr_pg_stream_take(&s->stream, s->payload, s->payload_len, intake, clock_ns, err);
         if (rc == MR_FULL) {
@@ -370,6 +384,23 @@ static enum mr_rc pump(struct pg_source *s, struct mr_intake *intake, uint64_t n
     return MR_OK;
 }
 
+/* While rows are read the stream is held, which is our doing and not the server's silence. */
+static enum mr_rc work_snapshot(struct pg_source *s, struct mr_intake *intake, uint64_t now_ns,
+                                bool held, struct mr_err *err)
+{
+    if (!s->stream.position.place.running)
+        return MR_OK;
+    if (held) {
+        s->received_ns = now_ns;
+        s->more = s->blocked = false;
+    }
+    enum mr_rc rc = mr_pg_snapshot_poll(&s->snapshot, intake, now_ns, err);
+    if (rc != MR_FULL)
+        return rc;
+    s->blocked = true;
+    return MR_OK;
+}
+
 static enum mr_rc work_stream(struct pg_source *s, struct mr_intake *intake, uint64_t now_ns,
                               struct mr_err *err)
 {
@@ -378,8 +409,11 @@ static enum mr_rc work_stream(struct pg_source *s, struct mr_intake *intake, uin
         s->received_ns = now_ns;
     s->polled_ns = now_ns;
     enum mr_rc rc = MR_AGAIN;
-    if (now_ns >= s->paced_ns || s->blocked)
+    bool held = mr_pg_snapshot_holds(&s->snapshot);
+    if (!held && (now_ns >= s->paced_ns || s->blocked))
         rc = pump(s, intake, now_ns, err);
+    if (rc == MR_OK || rc == MR_AGAIN)
+        rc = work_snapshot(s, intake, now_ns, held, err);
     if (rc == MR_OK || rc == MR_AGAIN) {
         mr_pg_stream_state_position(&s->stream, intake, false, now_ns);
         rc = send_feedback(s, now_ns, err);
@@ -437,6 +471,18 @@ static uint64_t least_of(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
+/* Two connections, one descriptor: that of the one that is read; the other is looked at soon. */
+static void wait_for_snapshot(struct pg_source *s, struct pollfd *fd, uint64_t *wake_ns)
+{
+    enum mr_pg_snapshot_state state = s->snapshot.state;
+    if (mr_pg_snapshot_holds(&s->snapshot))
+        mr_pg_conn_wait(s->snapshot.conn, fd);
+    *wake_ns = least_of(*wake_ns, mr_clock_ns() + RESOLVE_NS);
+    if (state == MR_PG_SNAPSHOT_OFF || state == MR_PG_SNAPSHOT_ROWS ||
+        (state == MR_PG_SNAPSHOT_TABLE && s->snapshot.sql[0] == '\0'))
+        *wake_ns = 0;
+}
+
 static void pg_wait(struct mr_source *source, struct pollfd *fd, uint64_t *wake_ns)
 {
     struct pg_source *s = of(source);
@@ -465,6 +511,8 @@ static void pg_wait(struct mr_source *source, struct pollfd *fd, uint64_t *wake_
         fd->fd = -1;
         *wake_ns = s->paced_ns;
     }
+    if (s->stream.position.place.running && s->state == PULL_STREAM && !s->blocked)
+        wait_for_snapshot(s, fd, wake_ns);
     if (s->more)
         *wake_ns = 0;
 }

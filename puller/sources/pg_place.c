@@ -1,0 +1,74 @@
+#include "puller/sources/pg_place.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { OID_INT8 = 20, OID_INT2 = 21, OID_INT4 = 23, DIGITS_MAX = 24 };
+
+bool mr_pg_place_numeric(const struct mr_pg_relation *relation)
+{
+    if (relation->key_count != 1)
+        return false;
+    for (uint32_t i = 0; i < relation->column_count; i++)
+        if (relation->columns[i].key)
+            return relation->columns[i].type_oid == OID_INT8 ||
+                   relation->columns[i].type_oid == OID_INT2 ||
+                   relation->columns[i].type_oid == OID_INT4;
+    return false;
+}
+
+static int compare_bytes(struct mr_str a, struct mr_str b)
+{
+    size_t len = a.len < b.len ? a.len : b.len;
+    int order = len > 0 ? memcmp(a.data, b.data, len) : 0;
+    return order != 0 ? order : (a.len > b.len) - (a.len < b.len);
+}
+
+static long long number_of(struct mr_str id)
+{
+    char digits[DIGITS_MAX] = "";
+    memcpy(digits, id.data, id.len < sizeof digits ? id.len : sizeof digits - 1);
+    return strtoll(digits, NULL, 10);
+}
+
+bool mr_pg_place_ahead(const struct mr_pg_place *place, const struct mr_pg_relation *relation,
+                       struct mr_str id)
+{
+    if (!place->running || relation->key_count == 0)
+        return false;
+    struct mr_str taken = {place->collection, place->collection_len};
+    int order = compare_bytes(relation->collection, taken);
+    if (order != 0)
+        return order > 0;
+    if (place->state != MR_PG_PLACE_ROW)
+        return place->state == MR_PG_PLACE_NONE;
+    if (!id.data)
+        return false;
+    struct mr_str last = {place->id, place->id_len};
+    if (mr_pg_place_numeric(relation))
+        return number_of(id) > number_of(last);
+    return compare_bytes(id, last) > 0;
+}
+
+static void set_collection(struct mr_pg_place *place, struct mr_str collection)
+{
+    MR_ASSERT(collection.len <= sizeof place->collection);
+    memcpy(place->collection, collection.data, collection.len);
+    place->collection_len = (uint16_t)collection.len;
+}
+
+void mr_pg_place_pass(struct mr_pg_place *place, struct mr_str collection, struct mr_str id)
+{
+    MR_ASSERT(id.len <= sizeof place->id);
+    set_collection(place, collection);
+    memcpy(place->id, id.data, id.len);
+    place->id_len = (uint16_t)id.len;
+    place->state = MR_PG_PLACE_ROW;
+}
+
+void mr_pg_place_pass_table(struct mr_pg_place *place, struct mr_str collection)
+{
+    set_collection(place, collection);
+    place->id_len = 0;
+    place->state = MR_PG_PLACE_TABLE;
+}

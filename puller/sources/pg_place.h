@@ -1,0 +1,33 @@
+/* puller/sources/pg_place.h: how far a snapshot of PostgreSQL has come: everything in front of
+ * (collection, id) has been taken. Tables come in the order of their names, rows in that of their
+ * keys: numbers by value when the key is one integer column, else ids byte by byte. */
+#ifndef MR_PULLER_SOURCES_PG_PLACE_H
+#define MR_PULLER_SOURCES_PG_PLACE_H
+#include "proto/event.h"
+#include "puller/sources/pg_relation.h"
+
+enum { MR_PG_COLLECTION_MAX = 160 }; /* two names of 63 bytes, a dot */
+
+enum mr_pg_place_state {
+    MR_PG_PLACE_NONE,  /* nothing of the table is taken */
+    MR_PG_PLACE_ROW,   /* all through id */
+    MR_PG_PLACE_TABLE, /* all of it */
+};
+struct mr_pg_place {
+    bool running;  /* a snapshot is under way; else the rest means nothing */
+    uint8_t state; /* enum mr_pg_place_state */
+    uint16_t collection_len, id_len;
+    char collection[MR_PG_COLLECTION_MAX];
+    char id[MR_EVENT_NAME_MAX];
+};
+
+/* Whether rows of the table are ordered by number. */
+bool mr_pg_place_numeric(const struct mr_pg_relation *relation);
+/* Whether the snapshot will show the row; without an id (NULL data): any row of the table that is
+ * not taken yet. Rows without identity are in no snapshot. */
+bool mr_pg_place_ahead(const struct mr_pg_place *place, const struct mr_pg_relation *relation,
+                       struct mr_str id);
+/* Move behind a row, or behind the table. */
+void mr_pg_place_pass(struct mr_pg_place *place, struct mr_str collection, struct mr_str id);
+void mr_pg_place_pass_table(struct mr_pg_place *place, struct mr_str collection);
+#endif

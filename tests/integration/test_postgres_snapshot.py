@@ -1,0 +1,183 @@
+"""Snapshots of the postgres source: rows that are there and changes are one history, whatever is killed when."""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+
+import psycopg
+
+from instance import Instance, bin_dir, wait_for
+from pg import Cluster
+
+ROWS = int(os.environ.get("MILLRACE_TEST_SNAPSHOT_ROWS", "20000"))
+KILLS = 5
+TABLES = {
+    "a_numbers": ("id int PRIMARY KEY, n int", lambda i: (i,), 0.7),
+    "b_texts": ("id text PRIMARY KEY, n int", lambda i: (f"k{i},\\{i % 7}",), 0.1),
+    "c_pairs": ("a int, b text, n int, PRIMARY KEY (a, b)", lambda i: (i % 10, f"x,{i}"), 0.1),
+    "d_whole": ("id bigint PRIMARY KEY, n int", lambda i: (-i,), 0.05),
+    "e_small": ("id int PRIMARY KEY, n int", lambda i: (i,), 0.0005),
+}
+
+
+def text_of(key):
+    """The document id of a key."""
+    if len(key) == 1:
+        return str(key[0])
+    return ",".join(str(part).replace("\\", "\\\\").replace(",", "\\,") for part in key)
+
+
+def fill(connection):
+    for name, (columns, key, share) in TABLES.items():
+        connection.execute(f"CREATE TABLE {name} ({columns})")
+        with connection.cursor().copy(f"COPY {name} FROM STDIN") as copy:
+            for i in range(0, int(ROWS * share) * 2, 2):
+                copy.write_row((*key(i), 0))
+    connection.execute("ALTER TABLE d_whole REPLICA IDENTITY FULL")
+    connection.execute("CREATE TABLE nokey (n int)")
+    connection.execute("INSERT INTO nokey VALUES (1)")
+
+
+class Load(threading.Thread):
+    """Inserts (also behind all others), updates, deletes and changes of keys, in transactions that overlap."""
+
+    def __init__(self, dsn, seed):
+        super().__init__(daemon=True)
+        self.dsn, self.rng, self.seed, self.error = dsn, random.Random(seed), seed, None
+        self.stopping, self.largest = threading.Event(), 10**7 * (seed + 1)
+
+    def change(self, cursor):
+        name = self.rng.choice(list(TABLES))
+        columns, key, share = TABLES[name]
+        names = ["a", "b"] if name == "c_pairs" else ["id"]
+        i = self.rng.randrange(max(int(ROWS * share), 1)) * 4 + 2 * self.seed  # rows of its own: no deadlocks
+        kind = self.rng.random()
+        where = " AND ".join(f"{column} = %s" for column in names)
+        if kind < 0.3:
+            self.largest += 1
+            i = self.largest
+        marks = ",".join("%s" for _ in names)
+        if kind < 0.5:
+            cursor.execute(f"INSERT INTO {name} ({','.join(names)}, n) VALUES ({marks}, 1) ON CONFLICT DO NOTHING", key(i))
+        elif kind < 0.8:
+            cursor.execute(f"UPDATE {name} SET n = n + 1 WHERE {where}", key(i))
+        elif kind < 0.9:
+            cursor.execute(f"DELETE FROM {name} WHERE {where}", key(i))
+        else:
+            self.largest += 1
+            cursor.execute(f"UPDATE {name} SET ({','.join(names)}) = ROW ({marks}) WHERE {where}",
+                           (*key(self.largest), *key(i)))
+
+    def run(self):
+        try:
+            with psycopg.connect(self.dsn) as connection:
+                while not self.stopping.is_set():
+                    with connection.transaction(), connection.cursor() as cursor:
+                        for _ in range(self.rng.choice((1, 1, 5, 40))):
+                            self.change(cursor)
+                        if self.rng.random() < 0.05:
+                            time.sleep(0.05)
+                    time.sleep(0.002)
+        except psycopg.Error as error:
+            self.error = error
+
+
+def logged(instance):
+    shown = subprocess.run(
+        [os.path.join(bin_dir(), "millrace-log"), "show", os.path.join(instance.dir, "data", "log"), "--count",
+         str(10**8), "--json"], capture_output=True, text=True, check=True)
+    return [json.loads(line) for line in shown.stdout.splitlines()]
+
+
+def replayed(found):
+    """collection -> id -> n; fails when an event cannot follow those before it."""
+    state = {name: {} for name in TABLES}
+    for event in found:
+        if event["collection"] not in state:
+            continue
+        rows, ident, op = state[event["collection"]], event["document_id"], event["op"]
+        assert (op == "insert") == (ident not in rows), event
+        if op == "delete":
+            del rows[ident]
+        else:
+            rows[ident] = event["document"]["n"]
+    return state
+
+
+def current(cluster):
+    state = {}
+    with psycopg.connect(cluster.dsn()) as connection:
+        for name in TABLES:
+            rows = connection.execute(f"SELECT * FROM {name}").fetchall()
+            state[name] = {text_of(row[:-1]): row[-1] for row in rows}
+    return state
+
+
+def kill_puller(instance):
+    with contextlib.suppress(KeyError, ProcessLookupError):
+        os.kill(instance.pids()["puller"], signal.SIGKILL)
+
+
+def progress(instance):
+    processes = (instance.status() or {"processes": []})["processes"]
+    return sum(p["counters"].get("millrace_log_last_sequence", 0) for p in processes if p["kind"] == "puller")
+
+
+def test_a_snapshot_and_the_stream_are_one_history_while_rows_change_and_the_puller_is_killed():
+    with Cluster() as cluster:
+        with psycopg.connect(cluster.dsn(), autocommit=True) as connection:
+            fill(connection)
+        loads = [Load(cluster.dsn(), seed) for seed in range(2)]
+        with Instance({"source.kind": "postgres", "postgres.url": cluster.dsn(), "source.start": "snapshot",
+                       "source.snapshot_rows": 500, "matcher.shards": 1}) as instance:
+            for load in loads:
+                load.start()
+            try:
+                instance.start()
+                for kill in range(1, KILLS + 1):
+                    wait_for(lambda: progress(instance) > kill * ROWS // (2 * KILLS), 120, f"row for kill {kill}")
+                    kill_puller(instance)
+                wait_for(lambda: "snapshot_done" in instance.log_tail(1000), 180, "the end of the snapshot")
+                time.sleep(0.5)
+            finally:
+                for load in loads:
+                    load.stopping.set()
+                for load in loads:
+                    load.join()
+            assert [load.error for load in loads] == [None, None]
+            cluster.execute("INSERT INTO e_small VALUES (-5, 1)")
+            wait_for(lambda: any(e.get("document_id") == "-5" for e in logged(instance)[-100:]), 60, "the last change")
+            found = logged(instance)
+            gaps = [e for e in found if e["op"] == "gap"]
+            assert [e["collection"] for e in gaps] == ["nokey"] and "without a key" in gaps[0]["document"]["cause"]
+            assert replayed(found) == current(cluster)
+            assert instance.counter("puller", "millrace_source_snapshot_running") == 0
+            slots = cluster.value("SELECT count(*) FROM pg_replication_slots")
+            assert slots == 1
+            assert instance.stop() == 0
+
+
+def test_a_lost_slot_is_one_gap_and_a_new_snapshot():
+    with Cluster() as cluster:
+        cluster.execute("CREATE TABLE t (id int PRIMARY KEY)", "INSERT INTO t SELECT generate_series(1, 10)")
+        with Instance({"source.kind": "postgres", "postgres.url": cluster.dsn(), "source.on_unresumable": "snapshot",
+                       "matcher.shards": 1}) as instance:
+            instance.start()
+            wait_for(lambda: cluster.execute("SELECT 1 FROM pg_replication_slots WHERE active"), 20, "the stream")
+            cluster.execute("INSERT INTO t VALUES (11)")
+            wait_for(lambda: progress(instance) == 1, 20, "the change")
+            assert instance.stop() == 0
+            cluster.execute("SELECT pg_drop_replication_slot('millrace')", "INSERT INTO t VALUES (12)")
+            instance.start()
+            wait_for(lambda: progress(instance) >= 14, 20, "the snapshot")
+            time.sleep(0.3)
+            found = logged(instance)
+            assert [e["op"] for e in found] == ["insert", "gap"] + ["insert"] * 12
+            assert [e["document_id"] for e in found[2:]] == [str(i) for i in range(1, 13)]
+            cluster.execute("INSERT INTO t VALUES (13)")
+            wait_for(lambda: progress(instance) == 15, 20, "the stream")
