@@ -10,11 +10,11 @@
 #include "puller/sources/pg_place.h"
 
 struct mr_pg_position {
-    uint64_t system;       /* the cluster's system identifier */
-    uint32_t timeline;     /* of the cluster when this was written */
-    uint64_t lsn;          /* end of the last complete transaction */
-    uint64_t commit_lsn;   /* of the transaction under way; 0 none */
-    uint64_t events_taken; /* of the transaction under way */
+    uint64_t system;          /* the cluster's system identifier */
+    uint32_t timeline;        /* of the cluster when this was written */
+    uint64_t lsn;             /* end of the last complete transaction */
+    uint64_t commit_lsn;      /* of the transaction under way; 0 none */
+    uint64_t events_taken;    /* of the transaction under way */
     struct mr_pg_place place; /* what a snapshot has taken, as of this place in the stream */
 };
 
