@@ -50,7 +50,7 @@ static void what_is_no_answer_is_refused(void **state)
                                         "{\"seq\":1",
                                         "{\"seq\":0}",
                                         "{\"seq\":-1}",
-                                        "{\"seq\":1}}x" + 10,
+                                        &"{\"seq\":1}}x"[10],
                                         "{\"error\":{}}",
                                         "{\"error\":{\"code\":1}",
                                         "{\"seq\":18446744073709551616}",
