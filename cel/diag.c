@@ -59,6 +59,7 @@ enum mr_rc mr_cel_diag_set(struct mr_cel_diag *diag, struct mr_str source, uint3
         }
     diag->column = code_points(source.data + line_start, at - line_start) + 1;
     va_list args;
+    MR_ASSERT(format != NULL); /* which gcc doubts when it sanitizes */
     va_start(args, format);
     vsnprintf(diag->text, sizeof diag->text, format, args);
     va_end(args);

@@ -353,7 +353,7 @@ static void damaged_rings_end_the_publisher_with_their_name(void **state)
     mr_ring_publish(&m->matches, 0);
     bed_match(&bed, 0, 10);
     struct mr_err err = {0};
-    uint64_t done;
+    uint64_t done = 0;
     assert_int_equal(mr_pump_turn(pump, mr_clock_ns(), &done, &err), MR_CORRUPT);
     assert_non_null(strstr(err.text, "m0.g1"));
     stop();
