@@ -43,7 +43,7 @@ COMMANDS = [
     (("millrace", "tail", "--collection", "c", "--filter", "status"), 2, r'filter "status": expected PATH OP VALUE'),
     (("millrace", "tail", "--collection", "c", "--filter", "a = 1"), 2, r'filter "a = 1": expected ==.*got "="'),
     (("millrace", "tail", "--collection", "c", "--server", "127.0.0.1:1"), 111, r"UNAVAILABLE: .*Connection refused"),
-    (("millrace", "log"), 2, r"expected verify, ls or show"),
+    (("millrace", "log"), 2, r"expected list, verify, show or follow"),
     (("millrace", "log", "show", "/nonexistent"), 1, r"open log /nonexistent for reading: No such file"),
     (("millrace", "log", "verify", "/etc/passwd"), 1, r"open log directory /etc/passwd: Not a directory"),
     (("millrace", "log", "show", "/", "--count", "x"), 2, r"expected a number, got x"),
