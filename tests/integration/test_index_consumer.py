@@ -125,7 +125,7 @@ def test_a_buffer_that_overflows_restarts_the_rebuild():
 def test_a_copy_that_was_away_for_longer_than_the_log_is_rebuilt():
     with Bed(**{"log.segment_size": "1MiB", "log.retention_size": "1MiB", "checkpoint.interval": "50ms"}) as bed:
         bed.start_consumer()
-        wait_for(lambda: "rebuilt:" in bed.said() and len(bed.copied()) > 20, 30, "the first copy")
+        wait_for(lambda: "rebuilt:" in bed.said() and len(bed.copied()) > 60, 60, "the first copy")
         bed.consumer.kill()
         bed.consumer.wait()
         bed.load.stop()
