@@ -12,7 +12,11 @@
 enum {
     UNIT = 1 << MR_HEAP_UNIT_BITS,
     CHUNK_BYTES = 1 << 18,
+#ifdef MR_TEST_BUILD /* valgrind has no room for many ranges of the full size */
+    CHUNKS_MAX = 1 << (MR_HEAP_REF_BITS + MR_HEAP_UNIT_BITS - 18 - 4),
+#else
     CHUNKS_MAX = 1 << (MR_HEAP_REF_BITS + MR_HEAP_UNIT_BITS - 18),
+#endif
     GROW_CHUNKS = 16,         /* made accessible at once */
     ITEM_BYTES_MAX = 1 << 16, /* larger ones take whole chunks */
     FINE_BYTES_MAX = 128,     /* up to here a class for each unit, then four for each doubling */
