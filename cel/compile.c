@@ -19,7 +19,7 @@ static bool is_local(const struct mr_cel_node *node)
     return node->kind == MR_CEL_NODE_IDENT && node->sub == MR_CEL_REF_LOCAL;
 }
 
-static struct mr_cel_val value_of_literal(const struct mr_cel_node *node)
+struct mr_cel_val mr_cel_literal_value(const struct mr_cel_node *node)
 {
     switch ((enum mr_cel_literal)node->sub) {
     case MR_CEL_LITERAL_BOOL:
@@ -46,7 +46,7 @@ uint16_t mr_cel_emit_operand(struct mr_cel_compiler *c, const struct mr_cel_node
     if (is_local(node))
         return (uint16_t)node->index;
     if (node->kind == MR_CEL_NODE_LITERAL && !c->plain)
-        return mr_cel_emit_constant(c, value_of_literal(node));
+        return mr_cel_emit_constant(c, mr_cel_literal_value(node));
     uint16_t reg = mr_cel_emit_register(c);
     mr_cel_emit(c, node, reg, MR_CEL_MODE_VALUE, NULL);
     return reg;
@@ -249,7 +249,7 @@ static bool emit_matches(struct mr_cel_compiler *c, const struct mr_cel_node *no
     const struct mr_cel_node *pattern = node->first->next;
     struct mr_cel_val value = mr_cel_null();
     if (pattern->kind == MR_CEL_NODE_LITERAL)
-        value = value_of_literal(pattern);
+        value = mr_cel_literal_value(pattern);
     else if (pattern->kind == MR_CEL_NODE_CONSTANT)
         value = ((struct mr_cel_val *)c->constants.items)[pattern->index];
     if (value.kind != MR_CEL_STRING)
@@ -446,7 +446,7 @@ static void emit_node(struct mr_cel_compiler *c, const struct mr_cel_node *node,
         emit_load(c, mr_cel_emit_constant_at(c, node->index), dst, mode, label);
         return;
     case MR_CEL_NODE_LITERAL:
-        emit_load(c, mr_cel_emit_constant(c, value_of_literal(node)), dst, mode, label);
+        emit_load(c, mr_cel_emit_constant(c, mr_cel_literal_value(node)), dst, mode, label);
         return;
     case MR_CEL_NODE_IDENT:
         emit_name(c, node, dst, mode, label);

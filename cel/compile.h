@@ -78,6 +78,8 @@ enum mr_cel_op mr_cel_op_of(uint32_t function);
 /* compile.c and emit.c */
 void mr_cel_emit(struct mr_cel_compiler *c, const struct mr_cel_node *node, uint16_t dst,
                  enum mr_cel_mode mode, struct mr_cel_label *label);
+/* The value of a LITERAL node. */
+struct mr_cel_val mr_cel_literal_value(const struct mr_cel_node *node);
 /* An operand of kind V that has node's value: a constant, a local, or a new temporary register. */
 uint16_t mr_cel_emit_operand(struct mr_cel_compiler *c, const struct mr_cel_node *node);
 uint16_t mr_cel_emit_constant(struct mr_cel_compiler *c, struct mr_cel_val value); /* operand */

@@ -20,26 +20,6 @@ static bool worth_keeping(struct mr_cel_val v)
     }
 }
 
-static struct mr_cel_val literal(const struct mr_cel_node *node)
-{
-    switch ((enum mr_cel_literal)node->sub) {
-    case MR_CEL_LITERAL_BOOL:
-        return mr_cel_bool(node->boolean);
-    case MR_CEL_LITERAL_INT:
-        return mr_cel_int(node->integer);
-    case MR_CEL_LITERAL_UINT:
-        return mr_cel_uint(node->natural);
-    case MR_CEL_LITERAL_DOUBLE:
-        return mr_cel_double(node->number);
-    case MR_CEL_LITERAL_STRING:
-        return mr_cel_string(node->text);
-    case MR_CEL_LITERAL_BYTES:
-        return mr_cel_bytes(node->text);
-    default:
-        return mr_cel_null();
-    }
-}
-
 static void make_constant(struct mr_cel_compiler *c, struct mr_cel_node *node,
                           struct mr_cel_val value)
 {
@@ -215,7 +195,7 @@ static bool fold_node(struct mr_cel_compiler *c, struct mr_cel_node *node, struc
 {
     switch (node->kind) {
     case MR_CEL_NODE_LITERAL:
-        *out = literal(node);
+        *out = mr_cel_literal_value(node);
         return true;
     case MR_CEL_NODE_CONSTANT:
         *out = ((struct mr_cel_val *)c->constants.items)[node->index];
