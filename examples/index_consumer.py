@@ -60,21 +60,20 @@ class Copy:
     def put(self, name, value):
         self.db.execute("INSERT OR REPLACE INTO place VALUES (?, ?)", (name, value))
 
-    def _apply(self, change):
-        if change.op_type == "truncate":
+    def _apply(self, operation, ident, document):
+        if operation == "truncate":
             self.db.execute("DELETE FROM documents")
-        elif change.op_type == "delete":
-            self.db.execute("DELETE FROM documents WHERE id = ?", (change.mgo_doc_id,))
-        elif change.full_doc:  # insert, update and replace say what the document is now: all the same here
-            self.db.execute("INSERT OR REPLACE INTO documents VALUES (?, ?)",
-                            (change.mgo_doc_id, change.full_doc.decode()))
+        elif operation == "delete":
+            self.db.execute("DELETE FROM documents WHERE id = ?", (ident,))
+        elif document:  # insert, update and replace say what the document is now: all the same here
+            self.db.execute("INSERT OR REPLACE INTO documents VALUES (?, ?)", (ident, document))
 
     def apply(self, events, marker):
-        """Events and their marker, or nothing of them."""
+        """Events (operation, document id, JSON) and their marker, or nothing of them."""
         with self.db:
             self.db.execute("BEGIN")
             for event in events:
-                self._apply(event.change_event)
+                self._apply(*event)
             self.put("marker", marker)
 
     def replace(self, rows, marker):
@@ -85,6 +84,17 @@ class Copy:
             self.db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", rows)
             self.put("marker", marker)
             self.put("rebuilding", "")
+
+
+def snapshot(args):
+    """The rows of the table as they are now: (document id, JSON)."""
+    import psycopg  # pylint: disable=import-outside-toplevel
+    if not args.snapshot:
+        raise SystemExit("the copy cannot be brought up to date: --snapshot is needed to read the table anew")
+    with psycopg.connect(args.snapshot) as connection, connection.cursor(name="snapshot") as cursor:
+        cursor.itersize = 10000
+        cursor.execute(f"SELECT {args.key}::text, to_jsonb(t)::text FROM {args.table} t")
+        yield from cursor
 
 
 class Stream:
@@ -162,27 +172,17 @@ class Consumer:
         return call(self.pb.AcknowledgeRequest(consumer_id=self.args.id, progress=progress, rebuilt=rebuilt),
                     timeout=30)
 
-    def snapshot(self):
-        """The rows of the table as they are now: (document id, JSON)."""
-        import psycopg  # pylint: disable=import-outside-toplevel
-        with psycopg.connect(self.args.snapshot) as connection, connection.cursor(name="snapshot") as cursor:
-            cursor.itersize = 10000
-            cursor.execute(f"SELECT {self.args.key}::text, to_jsonb(t)::text FROM {self.args.table} t")
-            yield from cursor
-
     def rebuild(self, why):
         """Replace the copy by the database's state; what happens meanwhile is applied to it afterwards."""
         say(f"rebuild: {why}")
         self.copy.put("rebuilding", why)
-        if not self.args.snapshot:
-            raise SystemExit("the copy cannot be brought up to date: --snapshot is needed to read the table anew")
         head = self.acknowledge("").head  # before the snapshot: whatever it lacks comes behind this place
         if not head:
             raise SystemExit("this relay does not say where its log ends")
         stream = Stream(self, head)
         stream.rebuilding = True
         rows = []
-        for row in self.snapshot():
+        for row in snapshot(self.args):
             rows.append(row)
             if stream.overflow:
                 stream.close()
@@ -209,7 +209,8 @@ class Consumer:
         if gap:
             return f"gap: {gap.change_event.full_doc.decode()}"
         marker = message.batch[-1].progress if message.batch else message.progress
-        self.copy.apply(events, marker)
+        changes = [event.change_event for event in events]
+        self.copy.apply([(c.op_type, c.mgo_doc_id, c.full_doc.decode()) for c in changes], marker)
         self.pending += len(events)
         return None
 
@@ -255,9 +256,9 @@ class Consumer:
             time.sleep(0.1)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--relay", default="127.0.0.1:9001", help="address of relay.listen")
+def arguments(description):
+    """What every consumer of this kind is told on its command line."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--id", default="index", help="consumer id, by which lag and checkpoint are known")
     parser.add_argument("--collection", required=True)
     parser.add_argument("--copy", required=True, help="SQLite file")
@@ -267,6 +268,12 @@ def main():
     parser.add_argument("--buffer-events", type=int, default=10000)
     parser.add_argument("--buffer-bytes", type=int, default=32 << 20)
     parser.add_argument("--pause", type=float, default=0, help="seconds that a rebuild waits behind its snapshot")
+    return parser
+
+
+def main():
+    parser = arguments(__doc__.splitlines()[0])
+    parser.add_argument("--relay", default="127.0.0.1:9001", help="address of relay.listen")
     args = parser.parse_args()
     args.table = args.table or args.collection
     Consumer(args).run()

@@ -3,6 +3,9 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 #define CRC_POLYNOMIAL UINT32_C(0x82f63b78) /* reflected */
 
@@ -44,29 +47,75 @@ uint32_t mr_crc32c_portable(uint32_t crc, const void *data, size_t len)
 }
 
 #if defined(__x86_64__)
-/* One stream of the instruction: 8 bytes every 3 cycles. */
-__attribute__((target("sse4.2"))) static uint32_t crc_instruction(uint32_t crc, const void *data,
+/* One stream of the instruction: 8 bytes every 3 cycles. state: the inverted checksum. */
+__attribute__((target("sse4.2"))) static uint32_t crc_instruction(uint32_t state, const uint8_t *at,
                                                                   size_t len)
 {
-    const uint8_t *at = data;
-    uint64_t state = ~crc;
+    uint64_t wide = state;
     for (; len >= 8; at += 8, len -= 8) {
         uint64_t word;
         memcpy(&word, at, 8);
-        state = __builtin_ia32_crc32di(state, word);
+        wide = __builtin_ia32_crc32di(wide, word);
     }
-    uint32_t tail = (uint32_t)state;
+    state = (uint32_t)wide;
     for (; len > 0; at++, len--)
-        tail = __builtin_ia32_crc32qi(tail, *at);
-    return ~tail;
+        state = __builtin_ia32_crc32qi(state, *at);
+    return state;
+}
+
+/* Multiplying 64 bits of the message by x^n mod P moves them n bits forward without changing what
+ * remains of them (Gopal et al., "Fast CRC Computation for Generic Polynomials Using PCLMULQDQ",
+ * Intel 2009). Forward by D bits takes x^(D+31) for the low half of 128 bits and x^(D-33) for the
+ * high half, as 32 bits in reversed order; 33 rather than 32 is for the bit by which the product of
+ * two reversed numbers is off. */
+enum { FOLD_LANES = 4, FOLD_BYTES = FOLD_LANES * 16 };
+#define FORWARD_512_LOW  0x740eef02
+#define FORWARD_512_HIGH 0x9e4addf8
+#define FORWARD_128_LOW  0xf20c0dfe
+#define FORWARD_128_HIGH 0x493c7d27
+
+__attribute__((target("sse4.2,pclmul"))) static inline __m128i forward(__m128i lane, __m128i by,
+                                                                       __m128i onto)
+{
+    __m128i low = _mm_clmulepi64_si128(lane, by, 0x00);
+    __m128i high = _mm_clmulepi64_si128(lane, by, 0x11);
+    return _mm_xor_si128(_mm_xor_si128(low, high), onto);
+}
+
+__attribute__((target("sse4.2,pclmul"))) static inline __m128i load(const uint8_t *at, int lane)
+{
+    return _mm_loadu_si128((const __m128i *)(const void *)at + lane);
+}
+
+/* Four lanes that do not wait for one another, 64 bytes in about 8 cycles. At least FOLD_BYTES. */
+__attribute__((target("sse4.2,pclmul"))) static uint32_t crc_folded(uint32_t state,
+                                                                    const uint8_t *at, size_t len)
+{
+    __m128i by = _mm_set_epi64x(FORWARD_512_HIGH, FORWARD_512_LOW), lanes[FOLD_LANES];
+    for (int i = 0; i < FOLD_LANES; i++)
+        lanes[i] = load(at, i);
+    lanes[0] = _mm_xor_si128(lanes[0], _mm_cvtsi32_si128((int)state));
+    for (at += FOLD_BYTES, len -= FOLD_BYTES; len >= FOLD_BYTES;
+         at += FOLD_BYTES, len -= FOLD_BYTES)
+        for (int i = 0; i < FOLD_LANES; i++)
+            lanes[i] = forward(lanes[i], by, load(at, i));
+    by = _mm_set_epi64x(FORWARD_128_HIGH, FORWARD_128_LOW);
+    __m128i all = lanes[0];
+    for (int i = 1; i < FOLD_LANES; i++)
+        all = forward(all, by, lanes[i]);
+    uint64_t wide = __builtin_ia32_crc32di(0, (uint64_t)_mm_cvtsi128_si64(all));
+    wide = __builtin_ia32_crc32di(wide, (uint64_t)_mm_extract_epi64(all, 1));
+    return crc_instruction((uint32_t)wide, at, len);
 }
 
 uint32_t mr_crc32c(uint32_t crc, const void *data, size_t len)
 {
     /* cpu_supports reads a word that start-up code has filled: no cost worth caching. */
-    if (__builtin_cpu_supports("sse4.2"))
-        return crc_instruction(crc, data, len);
-    return mr_crc32c_portable(crc, data, len);
+    if (!__builtin_cpu_supports("sse4.2"))
+        return mr_crc32c_portable(crc, data, len);
+    if (len < FOLD_BYTES || !__builtin_cpu_supports("pclmul"))
+        return ~crc_instruction(~crc, data, len);
+    return ~crc_folded(~crc, data, len);
 }
 #else
 uint32_t mr_crc32c(uint32_t crc, const void *data, size_t len)

@@ -1,4 +1,4 @@
-/* log/crc32c.h: CRC32C (Castagnoli, RFC 3720), by the processor's instruction where there is one.
+/* log/crc32c.h: CRC32C (Castagnoli, RFC 3720), by the processor's instructions where there are any.
  */
 #ifndef MR_LOG_CRC32C_H
 #define MR_LOG_CRC32C_H
