@@ -30,7 +30,7 @@ struct mr_consumer {
     bool waits;            /* for the live end: counted in relay->waiting */
     bool fetching;
     struct mr_fetch fetch;
-    struct mr_piece *piece; /* of its own, until it is sent; NULL: what it needs is in the cache */
+    struct mr_piece *piece; /* being sent; NULL: look for what is next */
     size_t in_flight;       /* bytes of the message being written */
     uint64_t sent_ns;       /* the last message */
     uint64_t retry_ns;      /* of a fetch that failed for now; 0: none */

@@ -152,12 +152,12 @@ static struct mr_piece *next_piece(struct mr_consumer *c, uint64_t now_ns)
 {
     struct mr_relay *r = c->relay;
     uint64_t next = c->position + 1, head = mr_relay_head(r);
-    struct mr_piece *own = c->piece;
+    struct mr_piece *kept = c->piece;
     c->piece = NULL;
-    if (own && own->first <= next && next <= own->through)
-        return own;
-    if (own)
-        mr_piece_unref(own);
+    if (kept && kept->first <= next && next <= kept->through)
+        return kept;
+    if (kept)
+        mr_piece_unref(kept);
     /* Behind and coalescing: what others have in memory is not what it wants. */
     bool coalesces = c->follow.coalesce && head > next + MR_PIECE_EVENTS_MAX;
     struct mr_piece *piece = coalesces ? NULL : mr_cache_get(&r->cache, next);
@@ -178,6 +178,13 @@ static struct mr_piece *next_piece(struct mr_consumer *c, uint64_t now_ns)
     return NULL;
 }
 
+/* Not sent completely: keep it for the next message? One of its own nobody else has; one of the
+ * cache saves looking for it again, but may not stay in memory when it is over the share. */
+static bool is_kept(const struct mr_consumer *c, const struct mr_piece *piece)
+{
+    return piece->own || piece->bytes <= share_of(c->relay);
+}
+
 void mr_consumer_step(struct mr_consumer *c, uint64_t now_ns)
 {
     uint64_t skipped_from = c->position;
@@ -190,8 +197,8 @@ void mr_consumer_step(struct mr_consumer *c, uint64_t now_ns)
             return;
         mr_consumer_wait(c, false);
         bool sent = send_from(c, piece, now_ns);
-        if (sent && piece->own && c->position < piece->through)
-            c->piece = piece; /* nobody else keeps it */
+        if (sent && c->position < piece->through && is_kept(c, piece))
+            c->piece = piece;
         else
             mr_piece_unref(piece);
         if (!sent && c->position - skipped_from >= SKIPPED_MAX)
