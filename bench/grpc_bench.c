@@ -188,7 +188,9 @@ static void emit(struct pump *p)
     size_t len = mr_marker_format((struct mr_marker){.log_id = 1, .sequence = p->sequence}, marker);
     struct mr_parcel *parcel = mr_sink_grpc.encode(p->sink, &event);
     MR_ASSERT(parcel != NULL);
-    (void)mr_sink_grpc.deliver(p->sink, p->gateway, parcel, &id, 1, (struct mr_str){marker, len});
+    const struct mr_delivery delivery = {
+        .subscription_ids = &id, .count = 1, .progress = {marker, len}};
+    (void)mr_sink_grpc.deliver(p->sink, p->gateway, parcel, &delivery);
     mr_sink_grpc.release(p->sink, parcel);
 }
 

@@ -258,18 +258,12 @@ static enum mr_rc write_waiting(struct mr_matcher *matcher, struct mr_err *err)
 static void match(struct mr_matcher *matcher, const struct mr_ring_record *record,
                   const struct mr_event *event)
 {
-    const struct mr_engine_event wanted = {.database = event->database,
-                                           .collection = event->collection,
-                                           .document_id = event->document_id,
-                                           .document = event->document,
-                                           .everyone = event->head.op == MR_OP_TRUNCATE ||
-                                                       event->head.op == MR_OP_GAP};
     struct waiting *waiting = &matcher->waiting;
     *waiting = (struct waiting){.active = true,
                                 .record = *record,
                                 .sequence = event->head.sequence,
                                 .ingest_ns = event->head.ingest_ns};
-    waiting->count = mr_engine_match(matcher->subs.current.engine, &wanted, &waiting->ids);
+    waiting->count = mr_watch_match(matcher->subs.current.engine, event, &waiting->ids);
 }
 
 /* ---- one turn ---- */

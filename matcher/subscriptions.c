@@ -15,7 +15,7 @@ static uint64_t board_generation(const struct mr_subscriptions *subs)
 
 static void set_close(struct mr_subscription_set *set)
 {
-    mr_engine_destroy(&set->engine);
+    mr_watch_destroy(&set->engine);
     if (set->journal.shm)
         mr_journal_detach(&set->journal);
     *set = (struct mr_subscription_set){0};
@@ -34,7 +34,7 @@ static enum mr_rc set_begin(const struct mr_subscriptions *subs, struct mr_subsc
             rc = mr_journal_rewind(&set->journal, generation);
     }
     if (rc == MR_OK)
-        rc = mr_engine_create(&set->engine, err);
+        rc = mr_watch_create(&set->engine, err);
     if (rc != MR_OK)
         set_close(set);
     return rc;
@@ -103,7 +103,7 @@ void mr_subscriptions_count(struct mr_subscriptions *subs)
     struct mr_engine_stats now;
     if (!subs->current.engine)
         return;
-    mr_engine_stats(subs->current.engine, &now);
+    mr_watch_stats(subs->current.engine, &now);
     mr_count(cell, MR_COUNTER_MATCH_EVENTS, now.events - subs->counted.events);
     mr_count(cell, MR_COUNTER_MATCH_HITS, now.hits - subs->counted.hits);
     mr_count(cell, MR_COUNTER_MATCH_PAIRS, now.pairs - subs->counted.pairs);
@@ -112,21 +112,20 @@ void mr_subscriptions_count(struct mr_subscriptions *subs)
              now.errors + now.code_errors - subs->counted.errors - subs->counted.code_errors);
     mr_gauge(cell, MR_COUNTER_MATCH_SUBSCRIPTIONS, now.subscriptions);
     mr_gauge(cell, MR_COUNTER_MATCH_INDEX_BYTES, now.bytes);
+    mr_gauge(cell, MR_COUNTER_MATCH_QUARANTINED, now.quarantined);
     subs->counted = now;
-    uint64_t offender;
-    while (mr_engine_offender(subs->current.engine, &offender))
-        mr_log_warn("matcher", "subscription_quarantined", "subscription=%llu",
-                    (unsigned long long)offender);
 }
 
 /* A bad subscription stays alone: it is left out, counted and logged. */
-static enum mr_rc subscribe(struct mr_subscriptions *subs, struct mr_engine *engine,
+static enum mr_rc subscribe(struct mr_subscriptions *subs, struct mr_watch *engine,
                             const uint8_t *record, uint32_t len, struct mr_err *err)
 {
     struct mr_subscribe_head head;
     memcpy(&head, record, sizeof head);
-    enum mr_rc rc =
-        mr_engine_add(engine, head.subscription, record + sizeof head, len - (uint32_t)sizeof head);
+    enum mr_rc rc = mr_match_tag(head.subscription) == 0
+                        ? mr_watch_add(engine, head.subscription, head.flags, record + sizeof head,
+                                       len - (uint32_t)sizeof head)
+                        : MR_CORRUPT;
     if (rc == MR_FATAL)
         return mr_fail(err, rc, "add subscription %llu to the index",
                        (unsigned long long)head.subscription);
@@ -138,7 +137,7 @@ static enum mr_rc subscribe(struct mr_subscriptions *subs, struct mr_engine *eng
     return MR_OK;
 }
 
-static enum mr_rc apply(struct mr_subscriptions *subs, struct mr_engine *engine, uint8_t type,
+static enum mr_rc apply(struct mr_subscriptions *subs, struct mr_watch *engine, uint8_t type,
                         uint32_t len, struct mr_err *err)
 {
     struct mr_subscribe_head head;
@@ -148,7 +147,7 @@ static enum mr_rc apply(struct mr_subscriptions *subs, struct mr_engine *engine,
     if (type == MR_RECORD_SUBSCRIBE)
         return subscribe(subs, engine, subs->scratch, len, err);
     memcpy(&head, subs->scratch, sizeof head);
-    if (mr_engine_remove(engine, head.subscription) != MR_OK)
+    if (mr_watch_remove(engine, head.subscription) != MR_OK)
         mr_log_warn("matcher", "unsubscribe_unknown", "subscription=%llu",
                     (unsigned long long)head.subscription);
     return MR_OK;

@@ -3,14 +3,14 @@
  * then takes its place. */
 #ifndef MR_MATCHER_SUBSCRIPTIONS_H
 #define MR_MATCHER_SUBSCRIPTIONS_H
-#include "matcher/engine/engine.h"
+#include "matcher/engine/watch.h"
 #include "shm/journal.h"
 #include "shm/process.h"
 #include "shm/ring.h"
 
 /* An engine with its place in its journal. */
 struct mr_subscription_set {
-    struct mr_engine *engine;  /* NULL: none */
+    struct mr_watch *engine;   /* NULL: none */
     uint64_t generation;       /* 0: of no journal, empty */
     uint64_t applied;          /* records */
     struct mr_journal journal; /* the handle's own position */

@@ -25,11 +25,45 @@ struct mr_match_head {
     uint64_t sequence; /* of the event */
     uint64_t position; /* of its record in the event ring of the same shard */
     uint64_t end;      /* where the next record starts there */
-    uint32_t count;    /* of ids that follow, uint64_t each, ascending */
+    uint32_t count;    /* of ids with their tags that follow, uint64_t each, ascending */
     uint32_t flags;
 };
 static_assert(sizeof(struct mr_match_head) == 32, "the record layout is an ABI");
 enum { MR_MATCH_MORE = 1, MR_MATCH_IDS_MAX = 4096 };
+
+/* What an event did to the result set of a subscription that asked to be told. */
+enum mr_transition {
+    MR_TRANSITION_NONE,    /* it did not ask */
+    MR_TRANSITION_ENTER,   /* in it now, and not before */
+    MR_TRANSITION_STAY,    /* in it before and now */
+    MR_TRANSITION_LEAVE,   /* in it before, and not now */
+    MR_TRANSITION_UNKNOWN, /* an image is missing: what is known of the document is in it */
+};
+
+/* Besides slot and use, an id in a match record bears a tag: a transition, and bits. Ids ascend by
+ * what they are without it. */
+enum {
+    MR_TAG_SHIFT = 24, /* slots are below 1 << MR_TAG_SHIFT */
+    MR_TAG_TRANSITION = 7,
+    MR_TAG_QUARANTINED = 8, /* code of its filter is not evaluated any more, from this event on */
+    MR_TAG_BUDGET = 16,     /* and that because it exhausted its budget; else because it failed */
+    MR_TAG_ALONE = 32,      /* the event does not concern it: there is only the other news */
+};
+
+static inline uint32_t mr_match_tag(uint64_t id)
+{
+    return (uint32_t)id >> MR_TAG_SHIFT;
+}
+
+static inline uint64_t mr_match_id(uint64_t id)
+{
+    return id & ~(UINT64_C(0xff) << MR_TAG_SHIFT);
+}
+
+static inline uint64_t mr_match_tagged(uint64_t id, uint32_t tag)
+{
+    return id | (uint64_t)tag << MR_TAG_SHIFT;
+}
 
 /* The subscription journal has grown: apply it through count. */
 struct mr_announce {
@@ -41,6 +75,9 @@ struct mr_announce {
  * count, so that a match for an earlier owner of the slot is recognised and dropped. */
 struct mr_subscribe_head {
     uint64_t subscription;
+    uint32_t flags; /* enum mr_subscribe_flag */
+    uint32_t reserved;
 };
-static_assert(sizeof(struct mr_subscribe_head) == 8, "the record layout is an ABI");
+static_assert(sizeof(struct mr_subscribe_head) == 16, "the record layout is an ABI");
+enum mr_subscribe_flag { MR_SUBSCRIBE_TRANSITIONS = 1 /* wants to be told: enum mr_transition */ };
 #endif

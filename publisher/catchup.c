@@ -49,7 +49,7 @@ void mr_catchup_destroy(struct mr_catchup **catchup)
     if (c->reader)
         mr_log_reader_close(&c->reader);
     if (c->engine)
-        mr_engine_destroy(&c->engine);
+        mr_watch_destroy(&c->engine);
     mr_backlog_fini(&c->batch);
     mr_backlog_fini(&c->pump.hold);
     free(c->pump.hits);
@@ -57,8 +57,8 @@ void mr_catchup_destroy(struct mr_catchup **catchup)
     *catchup = NULL;
 }
 
-enum mr_rc mr_catchup_add(struct mr_catchup *c, uint64_t subscription, const void *program,
-                          uint32_t len, struct mr_err *err)
+enum mr_rc mr_catchup_add(struct mr_catchup *c, const struct mr_catchup_member *member,
+                          struct mr_err *err)
 {
     MR_ASSERT(!c->engine);
     if (c->member_count == c->member_max) {
@@ -69,12 +69,13 @@ enum mr_rc mr_catchup_add(struct mr_catchup *c, uint64_t subscription, const voi
         c->members = members;
         c->member_max = max;
     }
-    void *copy = malloc(len);
+    void *copy = malloc(member->program_len);
     if (!copy)
         return mr_fail(err, MR_FATAL, "add to a catch-up");
-    memcpy(copy, program, len);
-    c->members[c->member_count++] = (struct mr_catchup_member){
-        .subscription = subscription, .program = copy, .program_len = len};
+    memcpy(copy, member->program, member->program_len);
+    struct mr_catchup_member *own = &c->members[c->member_count++];
+    *own = *member;
+    own->program = copy;
     return MR_OK;
 }
 
@@ -83,10 +84,11 @@ static enum mr_rc prepare(struct mr_catchup *c)
 {
     if (c->engine)
         return MR_OK;
-    enum mr_rc rc = mr_engine_create(&c->engine, &c->err);
+    enum mr_rc rc = mr_watch_create(&c->engine, &c->err);
     for (uint32_t i = 0; rc == MR_OK && i < c->member_count; i++) {
         struct mr_catchup_member *member = &c->members[i];
-        rc = mr_engine_add(c->engine, member->subscription, member->program, member->program_len);
+        rc = mr_watch_add(c->engine, member->subscription, member->flags, member->program,
+                          member->program_len);
         if (rc != MR_OK)
             rc = mr_reject(&c->err, rc, "add a subscription to the catch-up: %s", mr_rc_name(rc));
         free(member->program);
@@ -120,14 +122,8 @@ static enum mr_rc take(struct mr_catchup *c, const struct mr_log_record *record)
     if (mr_event_decode(record->data, record->len, &event) != MR_OK)
         return mr_reject(&c->err, MR_CORRUPT, "read the log: record %" PRIu64 " is no event",
                          record->sequence);
-    struct mr_engine_event view = {.database = event.database,
-                                   .collection = event.collection,
-                                   .document_id = event.document_id,
-                                   .document = event.document,
-                                   .everyone = event.head.op == MR_OP_TRUNCATE ||
-                                               event.head.op == MR_OP_GAP};
     const uint64_t *ids;
-    uint32_t count = mr_engine_match(c->engine, &view, &ids);
+    uint32_t count = mr_watch_match(c->engine, &event, &ids);
     if (count == 0)
         return MR_OK;
     enum mr_rc rc =

@@ -6,7 +6,7 @@
 #include <sys/queue.h>
 
 #include "log/log.h"
-#include "matcher/engine/engine.h"
+#include "matcher/engine/watch.h"
 #include "publisher/backlog.h"
 #include "shm/doorbell.h"
 
@@ -18,8 +18,9 @@ enum mr_catchup_outcome {
 
 struct mr_catchup_member {
     uint64_t subscription;
-    void *program; /* owned */
+    uint32_t flags; /* enum mr_subscribe_flag */
     uint32_t program_len;
+    void *program; /* owned */
 };
 
 /* What the pump keeps with a catch-up; the thread never looks at it. resume.c. */
@@ -54,7 +55,7 @@ struct mr_catchup {
     uint32_t member_count, member_max;
     uint64_t from; /* the first read begins behind this sequence */
     struct mr_log_reader *reader;
-    struct mr_engine *engine;
+    struct mr_watch *engine;
     struct mr_backlog batch; /* what was read and matched, ascending */
     uint64_t batch_through;  /* the batch is complete through here */
     uint64_t batch_read;     /* events read for it */
@@ -66,9 +67,9 @@ struct mr_catchup {
 /* MR_FATAL: out of memory. */
 MR_MUST_USE enum mr_rc mr_catchup_create(struct mr_catchup **out, struct mr_err *err);
 void mr_catchup_destroy(struct mr_catchup **catchup);
-/* program is copied. Only before the first submit. */
-MR_MUST_USE enum mr_rc mr_catchup_add(struct mr_catchup *catchup, uint64_t subscription,
-                                      const void *program, uint32_t len, struct mr_err *err);
+/* The member's program is copied. Only before the first submit. */
+MR_MUST_USE enum mr_rc mr_catchup_add(struct mr_catchup *catchup,
+                                      const struct mr_catchup_member *member, struct mr_err *err);
 
 struct mr_catchup_worker;
 /* Starts the thread. dir: of the log; bell: rung when there is something to collect. */

@@ -80,6 +80,7 @@ uint64_t mr_pump_confirm(struct mr_pump *pump, uint64_t now_ns)
         mr_histogram_add(&pump->cell->histograms[MR_HISTOGRAM_SUBSCRIBE_TIME],
                          now_ns - s->requested_ns);
         mr_pump_set_confirmed(pump, s);
+        mr_deliverer_tell_trouble(&pump->deliverer, s);
         if (s->lease)
             mr_durable_confirmed(pump, s);
         done++;

@@ -3,12 +3,14 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "common/log.h"
 #include "proto/marker.h"
 
 void mr_deliverer_fini(struct mr_deliverer *d)
 {
     free(d->touched);
     free(d->ids);
+    free(d->transitions);
     *d = (struct mr_deliverer){0};
 }
 
@@ -26,7 +28,50 @@ static bool has_room(void **items, uint32_t *max, uint32_t count, size_t item_by
     return true;
 }
 
-enum mr_rc mr_deliverer_add(struct mr_deliverer *d, struct mr_subscription *s, struct mr_err *err)
+struct mr_str mr_trouble_code(enum mr_trouble trouble)
+{
+    return trouble == MR_TROUBLE_BUDGET ? MR_STR("FILTER_BUDGET") : MR_STR("FILTER_ERRORS");
+}
+
+struct mr_str mr_trouble_text(enum mr_trouble trouble)
+{
+    return trouble == MR_TROUBLE_BUDGET
+               ? MR_STR("a part of the filter exhausted its budget of steps, time or memory again "
+                        "and again: it is not evaluated any more and counts as false")
+               : MR_STR("a part of the filter failed for every document in a long row: it is not "
+                        "evaluated any more and counts as false");
+}
+
+void mr_deliverer_tell_trouble(struct mr_deliverer *d, const struct mr_subscription *s)
+{
+    if (s->trouble == MR_TROUBLE_NONE || !s->confirmed || s->gateway->stream == 0)
+        return;
+    const struct mr_notice notice = {.subscription_id = s->client_id,
+                                     .code = mr_trouble_code(s->trouble),
+                                     .text = mr_trouble_text(s->trouble)};
+    enum mr_rc rc = d->sink->ops->notify(d->sink, s->gateway->stream, &notice);
+    MR_ASSERT(rc == MR_OK || rc == MR_CLOSED);
+    d->queued = true;
+}
+
+/* Each shard finds it out for itself, and so does a matcher that starts anew: the first one counts.
+ */
+static void quarantined(struct mr_deliverer *d, struct mr_subscription *s, uint32_t tag)
+{
+    if (s->trouble != MR_TROUBLE_NONE)
+        return;
+    s->trouble = tag & MR_TAG_BUDGET ? MR_TROUBLE_BUDGET : MR_TROUBLE_ERRORS;
+    mr_gauge(d->cell, MR_COUNTER_QUARANTINED, mr_counter_get(d->cell, MR_COUNTER_QUARANTINED) + 1);
+    struct mr_str code = mr_trouble_code(s->trouble), text = mr_trouble_text(s->trouble);
+    mr_log_warn("pump", "subscription_quarantined",
+                "subscription=\"%.*s\" gateway=%" PRIu64 " name=\"%.*s\" code=%.*s why=\"%.*s\"",
+                (int)s->client_id.len, s->client_id.data, s->gateway->id, (int)s->gateway->name.len,
+                s->gateway->name.data, (int)code.len, code.data, (int)text.len, text.data);
+    mr_deliverer_tell_trouble(d, s);
+}
+
+static enum mr_rc gather(struct mr_deliverer *d, struct mr_subscription *s,
+                         enum mr_transition transition, struct mr_err *err)
 {
     struct mr_gateway *gateway = s->gateway;
     s->matches++;
@@ -47,42 +92,84 @@ enum mr_rc mr_deliverer_add(struct mr_deliverer *d, struct mr_subscription *s, s
     }
     if (!ok)
         return mr_fail(err, MR_FATAL, "gather deliveries of gateway %" PRIu64, gateway->id);
-    gateway->hits[gateway->hit_count++] = s;
+    gateway->hits[gateway->hit_count++] =
+        (struct mr_hit){.subscription = s, .transition = transition};
     return MR_OK;
+}
+
+enum mr_rc mr_deliverer_add(struct mr_deliverer *d, struct mr_subscription *s, uint32_t tag,
+                            struct mr_err *err)
+{
+    if (tag & MR_TAG_QUARANTINED)
+        quarantined(d, s, tag);
+    return tag & MR_TAG_ALONE ? MR_OK : gather(d, s, tag & MR_TAG_TRANSITION, err);
 }
 
 static int by_order(const void *a, const void *b)
 {
-    const struct mr_subscription *const *left = a, *const *right = b;
-    return (*left)->order < (*right)->order ? -1 : (*left)->order > (*right)->order;
+    const struct mr_hit *left = a, *right = b;
+    uint64_t x = left->subscription->order, y = right->subscription->order;
+    return x < y ? -1 : x > y;
 }
 
 /* Matches come by slot, which is the order of registration until slots are used again. */
 static void sort_hits(struct mr_gateway *gateway)
 {
     for (uint32_t i = 1; i < gateway->hit_count; i++)
-        if (gateway->hits[i - 1]->order > gateway->hits[i]->order) {
-            qsort(gateway->hits, gateway->hit_count, sizeof(struct mr_subscription *), by_order);
+        if (by_order(&gateway->hits[i - 1], &gateway->hits[i]) > 0) {
+            qsort(gateway->hits, gateway->hit_count, sizeof *gateway->hits, by_order);
             return;
         }
+}
+
+static bool reserve_ids(struct mr_deliverer *d, uint32_t count)
+{
+    while (count > d->id_max) {
+        void *ids = d->ids, *transitions = d->transitions;
+        uint32_t ids_max = d->id_max, transitions_max = d->id_max;
+        bool ok = has_room(&ids, &ids_max, ids_max, sizeof *d->ids);
+        d->ids = ids;
+        ok =
+            ok && has_room(&transitions, &transitions_max, transitions_max, sizeof *d->transitions);
+        d->transitions = transitions;
+        if (!ok)
+            return false;
+        d->id_max = ids_max;
+    }
+    return true;
+}
+
+/* The gateway's hits in the order of registration. */
+static bool list_hits(struct mr_deliverer *d, struct mr_gateway *gateway,
+                      struct mr_delivery *delivery)
+{
+    uint64_t told = 0, unknown = 0;
+    if (!reserve_ids(d, delivery->count))
+        return false;
+    sort_hits(gateway);
+    for (uint32_t i = 0; i < delivery->count; i++) {
+        const struct mr_hit *hit = &gateway->hits[i];
+        d->ids[i] = hit->subscription->client_id;
+        d->transitions[i] = hit->transition;
+        told += hit->transition != MR_TRANSITION_NONE;
+        unknown += hit->transition == MR_TRANSITION_UNKNOWN;
+    }
+    delivery->subscription_ids = d->ids;
+    delivery->transitions = told > 0 ? d->transitions : NULL;
+    if (told > 0) {
+        mr_count(d->cell, MR_COUNTER_TRANSITIONS, told);
+        mr_count(d->cell, MR_COUNTER_TRANSITIONS_UNKNOWN, unknown);
+    }
+    return true;
 }
 
 static enum mr_rc send_to(struct mr_deliverer *d, struct mr_gateway *gateway,
                           struct mr_parcel *parcel, struct mr_str progress, struct mr_err *err)
 {
-    uint32_t count = gateway->hit_count;
-    while (count > d->id_max) {
-        void *ids = d->ids;
-        bool ok = has_room(&ids, &d->id_max, d->id_max, sizeof *d->ids);
-        d->ids = ids;
-        if (!ok)
-            return mr_fail(err, MR_FATAL, "list subscriptions of gateway %" PRIu64, gateway->id);
-    }
-    sort_hits(gateway);
-    for (uint32_t i = 0; i < count; i++)
-        d->ids[i] = gateway->hits[i]->client_id;
-    enum mr_rc rc =
-        d->sink->ops->deliver(d->sink, gateway->stream, parcel, d->ids, count, progress);
+    struct mr_delivery delivery = {.count = gateway->hit_count, .progress = progress};
+    if (!list_hits(d, gateway, &delivery))
+        return mr_fail(err, MR_FATAL, "list subscriptions of gateway %" PRIu64, gateway->id);
+    enum mr_rc rc = d->sink->ops->deliver(d->sink, gateway->stream, parcel, &delivery);
     if (rc == MR_FATAL)
         return mr_reject(err, rc, "encode a delivery to gateway %" PRIu64 ": out of memory",
                          gateway->id);
@@ -92,7 +179,7 @@ static enum mr_rc send_to(struct mr_deliverer *d, struct mr_gateway *gateway,
         return MR_OK;
     }
     mr_count(d->cell, MR_COUNTER_DELIVERIES, 1);
-    mr_count(d->cell, MR_COUNTER_DELIVERY_PAIRS, count);
+    mr_count(d->cell, MR_COUNTER_DELIVERY_PAIRS, delivery.count);
     d->queued = true;
     return MR_OK;
 }

@@ -12,16 +12,23 @@ struct mr_deliverer {
     int64_t turn_us;             /* wall clock of this turn */
     struct mr_gateway **touched; /* that have hits */
     uint32_t touched_count, touched_max;
-    struct mr_str *ids; /* of one delivery */
+    struct mr_str *ids; /* of one delivery, and the transition of each */
+    enum mr_transition *transitions;
     uint32_t id_max;
     bool queued; /* something was handed to the sink since this was cleared: flush is due */
 };
 
 void mr_deliverer_fini(struct mr_deliverer *deliverer);
 
-/* One more subscription of the event that is being gathered. MR_FATAL: out of memory. */
+/* What the tag of a match says (proto/match.h): one more subscription of the event that is being
+ * gathered, or trouble to tell its owner, or both. MR_FATAL: out of memory. */
 MR_MUST_USE enum mr_rc mr_deliverer_add(struct mr_deliverer *deliverer,
-                                        struct mr_subscription *subscription, struct mr_err *err);
+                                        struct mr_subscription *subscription, uint32_t tag,
+                                        struct mr_err *err);
+/* Tell its owner what is wrong with a confirmed subscription, if there is trouble and somebody is
+ * there. */
+void mr_deliverer_tell_trouble(struct mr_deliverer *deliverer,
+                               const struct mr_subscription *subscription);
 /* Deliver the event to what was gathered, and begin anew. Does nothing when nothing was. */
 MR_MUST_USE enum mr_rc mr_deliverer_send(struct mr_deliverer *deliverer,
                                          const struct mr_event *event, struct mr_err *err);

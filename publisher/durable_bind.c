@@ -32,6 +32,9 @@ enum mr_rc mr_durable_bind(struct mr_pump *pump, struct mr_gateway *stream,
     named->stream = stream->id;
     named->seen_ns = now_ns;
     stream->bound = named;
+    struct mr_subscription *s;
+    TAILQ_FOREACH(s, &named->subscriptions, of_gateway)
+    mr_deliverer_tell_trouble(&pump->deliverer, s);
     mr_log_info("pump", "bound", "gateway=%" PRIu64 " name=%.*s subscriptions=%u", stream->id,
                 (int)name.len, name.data, named->subscription_count);
     return MR_OK;

@@ -175,6 +175,12 @@ static void put_subscription(const struct mr_pump *pump, struct mr_json *json,
     put_text(json, "state", s->confirmed ? MR_STR("active") : MR_STR("registered"));
     if (s->lease)
         put_lease(json, s, now_ns);
+    if (((const struct mr_subscribe_head *)s->record)->flags & MR_SUBSCRIBE_TRANSITIONS)
+        put_bool(json, "transitions", true);
+    if (s->trouble != MR_TROUBLE_NONE) {
+        put_text(json, "trouble", mr_trouble_code(s->trouble));
+        put_text(json, "troubleText", mr_trouble_text(s->trouble));
+    }
     put_int(json, "matches", s->matches);
     if (s->last_match_us != 0)
         put_time(json, "lastMatchAt", s->last_match_us);

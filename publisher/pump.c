@@ -206,12 +206,19 @@ static enum mr_rc load_event(const struct mr_shard *shard, const struct mr_match
 
 static enum mr_rc gather(struct mr_pump *pump, uint64_t sequence, uint64_t id, struct mr_err *err)
 {
-    struct mr_subscription *s = mr_subscription_get(&pump->table, id);
-    if (!s || sequence <= s->active_after)
+    struct mr_subscription *s = mr_subscription_get(&pump->table, mr_match_id(id));
+    uint32_t tag = mr_match_tag(id);
+    if (!s)
         return MR_OK;
+    if (sequence <= s->active_after || (s->state == MR_SUB_RESUMING && tag & MR_TAG_QUARANTINED)) {
+        /* Not for it; but what a shard says of its filter is. */
+        enum mr_rc rc = mr_deliverer_add(&pump->deliverer, s, tag | MR_TAG_ALONE, err);
+        if (rc != MR_OK || sequence <= s->active_after)
+            return rc;
+    }
     if (s->state == MR_SUB_RESUMING)
-        return mr_resume_match(&pump->resume, s, sequence, err);
-    return mr_deliverer_add(&pump->deliverer, s, err);
+        return mr_resume_match(&pump->resume, s, id, sequence, err);
+    return mr_deliverer_add(&pump->deliverer, s, tag, err);
 }
 
 static enum mr_rc send_event(struct mr_pump *pump, const struct mr_shard *shard,
@@ -278,10 +285,10 @@ static enum mr_rc visit(void *context, const struct mr_shard *shard,
         pump->id_count = 0;
     }
     uint32_t count = head->count;
-    for (; count > 0 && ids[0] < pump->merging_id; ids++)
+    for (; count > 0 && mr_match_id(ids[0]) < pump->merging_id; ids++)
         count--;
     if (count > 0)
-        pump->merging_id = ids[count - 1] + 1;
+        pump->merging_id = mr_match_id(ids[count - 1]) + 1;
     if ((head->flags & MR_MATCH_MORE) != 0)
         return keep_ids(pump, ids, count, err);
     enum mr_rc rc = gather_all(pump, pump->ids, pump->id_count, err);

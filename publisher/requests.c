@@ -32,7 +32,10 @@ static enum mr_rc make_record(const struct mr_pump *pump, struct mr_subscription
         return rc;
     struct mr_subscribe_head *head = malloc(sizeof *head + len);
     if (head) {
-        head->subscription = mr_subscription_id(s);
+        *head = (struct mr_subscribe_head){
+            .subscription = mr_subscription_id(s),
+            .flags = request->transitions ? MR_SUBSCRIBE_TRANSITIONS : 0,
+        };
         memcpy(head + 1, program, len);
         s->record = head;
         s->record_len = (uint32_t)sizeof *head + len;
@@ -138,6 +141,9 @@ void mr_pump_end(struct mr_pump *pump, struct mr_subscription *s)
     if (s->confirmed)
         mr_gauge(pump->cell, MR_COUNTER_SUBSCRIPTIONS,
                  mr_counter_get(pump->cell, MR_COUNTER_SUBSCRIPTIONS) - 1);
+    if (s->trouble != MR_TROUBLE_NONE)
+        mr_gauge(pump->cell, MR_COUNTER_QUARANTINED,
+                 mr_counter_get(pump->cell, MR_COUNTER_QUARANTINED) - 1);
     mr_subscription_remove(&pump->table, s);
     mr_count(pump->cell, MR_COUNTER_UNSUBSCRIBE, 1);
 }

@@ -70,8 +70,11 @@ enum mr_rc mr_resume_join(struct mr_resume *resume, struct mr_subscription *s, u
         TAILQ_INSERT_TAIL(&resume->all, c, all);
     }
     const struct mr_subscribe_head *head = s->record;
-    enum mr_rc rc = mr_catchup_add(c, mr_subscription_id(s), head + 1,
-                                   s->record_len - (uint32_t)sizeof *head, err);
+    const struct mr_catchup_member member = {.subscription = mr_subscription_id(s),
+                                             .flags = head->flags,
+                                             .program = (void *)(uintptr_t)(head + 1),
+                                             .program_len = s->record_len - (uint32_t)sizeof *head};
+    enum mr_rc rc = mr_catchup_add(c, &member, err);
     if (rc != MR_OK)
         return rc;
     c->from = after < c->from ? after : c->from;
@@ -124,12 +127,12 @@ static void *grown(void *items, uint32_t *max, size_t item_bytes)
     return out;
 }
 
-enum mr_rc mr_resume_match(struct mr_resume *resume, const struct mr_subscription *s,
+enum mr_rc mr_resume_match(struct mr_resume *resume, const struct mr_subscription *s, uint64_t id,
                            uint64_t sequence, struct mr_err *err)
 {
     struct mr_catchup *c = s->catchup;
     struct mr_catchup_pump *pump = &c->pump;
-    if (!pump->holding || sequence <= pump->hold_after)
+    if (!pump->holding || sequence <= pump->hold_after || mr_match_tag(id) & MR_TAG_ALONE)
         return MR_OK;
     if (pump->hit_count == pump->hit_max) {
         uint64_t *hits = grown(pump->hits, &pump->hit_max, sizeof *hits);
@@ -146,7 +149,7 @@ enum mr_rc mr_resume_match(struct mr_resume *resume, const struct mr_subscriptio
         }
         resume->touched[resume->touched_count++] = c;
     }
-    pump->hits[pump->hit_count++] = mr_subscription_id(s);
+    pump->hits[pump->hit_count++] = id;
     return MR_OK;
 }
 
@@ -178,10 +181,10 @@ static enum mr_rc deliver_entry(struct mr_resume *resume, const struct mr_catchu
         return mr_reject(err, MR_CORRUPT, "deliver event %" PRIu64 " of a catch-up: it is no event",
                          entry->sequence);
     for (uint32_t i = 0; i < entry->id_count; i++) {
-        struct mr_subscription *s = mr_subscription_get(resume->table, entry->ids[i]);
+        struct mr_subscription *s = mr_subscription_get(resume->table, mr_match_id(entry->ids[i]));
         if (!s || s->catchup != c || entry->sequence <= s->active_after)
             continue;
-        enum mr_rc rc = mr_deliverer_add(resume->deliverer, s, err);
+        enum mr_rc rc = mr_deliverer_add(resume->deliverer, s, mr_match_tag(entry->ids[i]), err);
         if (rc != MR_OK)
             return rc;
     }

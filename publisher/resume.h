@@ -46,9 +46,10 @@ void mr_resume_applied(struct mr_subscription *subscription, uint64_t shards_aft
 void mr_resume_leave(struct mr_subscription *subscription);
 void mr_resume_close_gateway(struct mr_resume *resume, const struct mr_gateway *gateway);
 
-/* A live match of a RESUMING subscription; then, once for the event, keep it for those who hold. */
+/* A live match of a RESUMING subscription, id with its tag; then, once for the event, keep it for
+ * those who hold. */
 MR_MUST_USE enum mr_rc mr_resume_match(struct mr_resume *resume,
-                                       const struct mr_subscription *subscription,
+                                       const struct mr_subscription *subscription, uint64_t id,
                                        uint64_t sequence, struct mr_err *err);
 void mr_resume_hold(struct mr_resume *resume, uint64_t sequence, const void *event,
                     uint32_t event_len);

@@ -10,6 +10,7 @@
 #include "cel/program.h"
 #include "common/config.h"
 #include "proto/event.h"
+#include "proto/match.h"
 #include "shm/board.h"
 
 struct mr_control;
@@ -36,6 +37,7 @@ struct mr_request {
         *predicates; /* checked for shape by the sink, for sense by the publisher */
     uint32_t predicate_count;
     struct mr_str cel; /* an expression that must hold, too; empty: none */
+    bool transitions;  /* deliveries say what the event did to the result set */
     struct mr_str
         problem; /* SUBSCRIBE that could not be turned into predicates: why ("filters[2].value:
                   * ..."); to be refused with this text */
@@ -50,6 +52,20 @@ struct mr_request {
 /* One event, encoded once for all gateways that get it: in the gRPC sink the serialised
  * StreamerEvent. Counted references: the sink takes its own for as long as it needs the bytes. */
 struct mr_parcel;
+
+/* Whom of a gateway an event concerns. */
+struct mr_delivery {
+    const struct mr_str *subscription_ids;
+    const enum mr_transition *transitions; /* of each; NULL: nobody asked */
+    uint32_t count;
+    struct mr_str progress; /* the marker behind the event */
+};
+
+/* Something is wrong with a subscription, which goes on. */
+struct mr_notice {
+    struct mr_str subscription_id;
+    struct mr_str code, text;
+};
 
 struct mr_response {
     struct mr_str subscription_id;
@@ -79,17 +95,18 @@ struct mr_sink_ops {
      * out of memory. */
     struct mr_parcel *(*encode)(struct mr_sink *sink, const struct mr_event *event);
     void (*release)(struct mr_sink *sink, struct mr_parcel *parcel);
-    /* MUST. Queue one delivery: the parcel for these subscriptions of this gateway, with the marker
-     * behind the event. Never blocks. MR_OK; MR_CLOSED: the gateway is gone or has just been cut
-     * off because its queue is over its limit (a CLOSE follows through poll); MR_FATAL: out of
-     * memory. */
+    /* MUST. Queue one delivery of the parcel. Never blocks. MR_OK; MR_CLOSED: the gateway is gone
+     * or has just been cut off because its queue is over its limit (a CLOSE follows through poll);
+     * MR_FATAL: out of memory. */
     enum mr_rc (*deliver)(struct mr_sink *sink, mr_gateway_id gateway, struct mr_parcel *parcel,
-                          const struct mr_str *subscription_ids, uint32_t count,
-                          struct mr_str progress);
+                          const struct mr_delivery *delivery);
     /* MUST. Queue an answer; same results. Answers do not count against the queue's limit. */
     enum mr_rc (*respond)(struct mr_sink *sink, mr_gateway_id gateway,
                           const struct mr_response *response);
-    /* resync: the marker that the heartbeat brought cannot be gone on from. */
+    /* MUST. Queue a notice; as an answer. */
+    enum mr_rc (*notify)(struct mr_sink *sink, mr_gateway_id gateway,
+                         const struct mr_notice *notice);
+    /* MUST. resync: the marker that the heartbeat brought cannot be gone on from. */
     enum mr_rc (*acknowledge)(struct mr_sink *sink, mr_gateway_id gateway, int64_t timestamp_ms,
                               struct mr_str progress, bool resync);
     /* MUST. Share of the gateway's queue in use, 0 to 1; 1 when it is gone. Catch-up waits above

@@ -142,7 +142,8 @@ void *mr_spec_encode(const struct mr_request *request, size_t *len)
     *len = mr_pb_text_size(MR_FIELD_SUBSCRIBE_ID, request->subscription_id) +
            mr_pb_text_size(MR_FIELD_SUBSCRIBE_COLLECTION, request->collection) +
            mr_pb_text_size(MR_FIELD_SUBSCRIBE_DATABASE, request->database) +
-           mr_pb_text_size(MR_FIELD_SUBSCRIBE_CEL, request->cel);
+           mr_pb_text_size(MR_FIELD_SUBSCRIBE_CEL, request->cel) +
+           mr_pb_number_size(MR_FIELD_SUBSCRIBE_TRANSITIONS, request->transitions);
     for (uint32_t i = 0; i < request->predicate_count; i++)
         *len += mr_pb_bytes_size(MR_FIELD_SUBSCRIBE_FILTERS, filter_size(&request->predicates[i]));
     uint8_t *bytes = malloc(*len ? *len : 1), *at = bytes;
@@ -160,6 +161,7 @@ void *mr_spec_encode(const struct mr_request *request, size_t *len)
     }
     at = mr_pb_put_text(at, MR_FIELD_SUBSCRIBE_DATABASE, request->database);
     at = mr_pb_put_text(at, MR_FIELD_SUBSCRIBE_CEL, request->cel);
+    at = mr_pb_put_number(at, MR_FIELD_SUBSCRIBE_TRANSITIONS, request->transitions);
     MR_ASSERT((size_t)(at - bytes) == *len);
     return bytes;
 }

@@ -6,6 +6,7 @@
 #define MR_PUBLISHER_SUBSCRIPTIONS_H
 #include <sys/queue.h>
 
+#include "proto/match.h"
 #include "publisher/lease.h"
 #include "publisher/sink.h"
 
@@ -19,11 +20,23 @@ enum mr_subscription_state {
     MR_SUB_RESUMING,  /* confirmed; its deliveries come from the log */
 };
 
+/* Parts of its filter are not evaluated any more, as a matcher says. */
+enum mr_trouble { MR_TROUBLE_NONE, MR_TROUBLE_BUDGET, MR_TROUBLE_ERRORS };
+struct mr_str mr_trouble_code(
+    enum mr_trouble trouble); /* deliver.c; for programs, and for people */
+struct mr_str mr_trouble_text(enum mr_trouble trouble);
+
 /* The subscriptions of one database count together, whoever holds them. */
 struct mr_tenant {
     struct mr_str name; /* behind it */
     uint32_t subscription_count;
     struct mr_tenant *hash_next;
+};
+
+struct mr_subscription;
+struct mr_hit {
+    struct mr_subscription *subscription;
+    enum mr_transition transition;
 };
 
 struct mr_gateway;
@@ -43,6 +56,7 @@ struct mr_subscription {
     bool resync;                /* its marker could not be resumed from: the answer says so */
     bool applied;               /* every shard has it */
     bool confirmed;             /* its answer is on the way */
+    enum mr_trouble trouble;    /* with its filter; its owner has been told, if there was one */
     struct mr_catchup *catchup; /* RESUMING: its group; borrowed */
     struct mr_tenant *tenant;   /* counts it; NULL: nobody does yet */
     struct mr_lease *lease;     /* owned; NULL: it ends with its stream */
@@ -70,7 +84,7 @@ struct mr_gateway {
     struct mr_gateway *hash_next, *name_next;
     TAILQ_ENTRY(mr_gateway) all;
     /* Of the event that is being delivered. */
-    struct mr_subscription **hits;
+    struct mr_hit *hits;
     uint32_t hit_count, hit_max;
 };
 TAILQ_HEAD(mr_gateway_list, mr_gateway);
@@ -91,7 +105,7 @@ struct mr_subscriptions {
     uint64_t next_name_id;
     struct mr_tenant **tenant_buckets;
 };
-enum { MR_CHUNK_SLOTS = 4096, MR_SLOTS_MAX = 1 << 24 };
+enum { MR_CHUNK_SLOTS = 4096, MR_SLOTS_MAX = 1 << MR_TAG_SHIFT };
 /* Ids of gateways that are names begin here; no sink gives such ids to its streams. */
 #define MR_GATEWAY_NAMED (UINT64_C(1) << 63)
 

@@ -121,6 +121,7 @@ bool mr_code_holds(struct mr_engine *engine, struct mr_leaf *leaf)
         document = (struct mr_str){(const char *)empty, sizeof empty};
     if (leaf->resting) {
         engine->rested = true;
+        engine->rested_budget = leaf->code->strikes >= MR_ENGINE_STRIKES_MAX;
         return false;
     }
     struct mr_cel_val variable = mr_cel_document(document.data, (uint32_t)document.len);

@@ -353,11 +353,12 @@ uint32_t mr_engine_match(struct mr_engine *engine, const struct mr_engine_event 
     return (uint32_t)engine->id_count;
 }
 
-bool mr_engine_offender(struct mr_engine *engine, uint64_t *subscription)
+bool mr_engine_offender(struct mr_engine *engine, uint64_t *subscription, bool *budget)
 {
     while (engine->offence_count > 0) {
         const struct mr_filter *filter = mr_at(engine, engine->offences[engine->offence_count - 1]);
         if (engine->offence_sub < filter->sub_count) {
+            *budget = engine->offence_budget[engine->offence_count - 1];
             *subscription = mr_filter_ids(engine, filter)[engine->offence_sub++];
             return true;
         }

@@ -47,10 +47,11 @@ enum mr_rc mr_engine_remove(struct mr_engine *engine, uint64_t subscription);
 uint32_t mr_engine_match(struct mr_engine *engine, const struct mr_engine_event *event,
                          const uint64_t **ids);
 /* Subscriptions whose code was quarantined since they were last asked for, one a call: it exhausted
- * its budget MR_ENGINE_STRIKES_MAX times, or failed MR_ENGINE_ERRORS_MAX times in a row with
- * something else than a missing field. From then on that part of the filter never holds. False:
- * none. Between events only. */
+ * its budget MR_ENGINE_STRIKES_MAX times (*budget), or failed MR_ENGINE_ERRORS_MAX times in a row
+ * with something else than a missing field. From then on that part of the filter never holds. Who
+ * adds a subscription with such a filter is told when an event meets it, and the others again.
+ * False: none. Between events only. */
 enum { MR_ENGINE_STRIKES_MAX = 8, MR_ENGINE_ERRORS_MAX = 1000, MR_ENGINE_STEPS_MAX = 100000 };
-bool mr_engine_offender(struct mr_engine *engine, uint64_t *subscription);
+bool mr_engine_offender(struct mr_engine *engine, uint64_t *subscription, bool *budget);
 void mr_engine_stats(const struct mr_engine *engine, struct mr_engine_stats *out);
 #endif

@@ -70,6 +70,7 @@ bool mr_filter_holds(struct mr_engine *engine, struct mr_filter *filter)
     engine->rested = false;
     bool result = holds(engine, filter);
     if (engine->rested && !filter->reported && engine->offence_count < MR_OFFENCES_MAX) {
+        engine->offence_budget[engine->offence_count] = engine->rested_budget;
         engine->offences[engine->offence_count++] = mr_heap_ref(&engine->heap, filter);
         filter->reported = true;
     }
@@ -79,13 +80,16 @@ bool mr_filter_holds(struct mr_engine *engine, struct mr_filter *filter)
 /* A filter goes before it was asked for. */
 static void forget_offence(struct mr_engine *engine, mr_ref ref)
 {
+    uint32_t kept = 0;
     for (uint32_t i = 0; i < engine->offence_count; i++) {
-        if (engine->offences[i] != ref)
+        if (engine->offences[i] == ref)
             continue;
-        engine->offences[i] = engine->offences[--engine->offence_count];
-        engine->offence_sub = 0;
-        return;
+        engine->offence_budget[kept] = engine->offence_budget[i];
+        engine->offences[kept++] = engine->offences[i];
     }
+    if (kept != engine->offence_count)
+        engine->offence_sub = 0;
+    engine->offence_count = kept;
 }
 
 /* ---- finding ---- */
@@ -243,7 +247,7 @@ void mr_filter_drop(struct mr_engine *engine, mr_ref ref)
         mr_heap_free(&engine->heap, filter->parts, size);
     if (filter->sub_capacity > 1)
         mr_heap_free(&engine->heap, filter->subs.many, filter->sub_capacity * sizeof(uint64_t));
-    if (filter->reported)
+    if (engine->offence_count > 0)
         forget_offence(engine, ref);
     if (engine->suspect == ref)
         engine->suspect = 0;
@@ -277,6 +281,7 @@ bool mr_filter_append(struct mr_engine *engine, struct mr_filter *filter, uint64
         !set_sub_capacity(engine, filter, filter->sub_capacity * 2))
         return false;
     *at = filter->sub_count++;
+    filter->reported = false; /* who comes later is told, too */
     if (filter->sub_capacity > 1)
         ((uint64_t *)mr_at(engine, filter->subs.many))[*at] = id;
     else

@@ -193,7 +193,9 @@ struct mr_engine {
     struct mr_code_runner *runner;
     mr_ref code_leaves;               /* list of all */
     bool rested;                      /* the filter at hand asked code that is quarantined */
+    bool rested_budget;               /* and that because it exhausted its budget */
     mr_ref offences[MR_OFFENCES_MAX]; /* filters, waiting to be asked for */
+    bool offence_budget[MR_OFFENCES_MAX];
     uint32_t offence_count, offence_sub;
     mr_ref suspect; /* a filter whose anchor let a failing event pass lately */
     uint32_t failures;

@@ -395,6 +395,9 @@ bool mr_leaf_holds(struct mr_engine *engine, struct mr_leaf *leaf)
     static const struct mr_value missing = {.kind = MR_VALUE_MISSING};
     if (leaf->memo >> 1 == engine->event)
         return leaf->memo & 1;
+    if (leaf->op == MR_PRED_CODE &&
+        leaf->resting) /* not remembered: each filter that asks counts */
+        return mr_code_holds(engine, leaf);
     bool result;
     if (leaf->op == MR_PRED_CODE) {
         result = mr_code_holds(engine, leaf);

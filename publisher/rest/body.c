@@ -92,6 +92,15 @@ static bool get_number(json_t *object, const char *name, uint32_t max, uint32_t 
     return true;
 }
 
+static bool get_flag(json_t *object, const char *name, bool *out, struct mr_control *control)
+{
+    const json_t *value = json_object_get(object, name);
+    if (value && !json_is_boolean(value))
+        return fail(control, name, "expected true or false");
+    *out = value && json_is_true(value);
+    return true;
+}
+
 static bool get_scalar(const json_t *value, struct mr_const *out)
 {
     *out = (struct mr_const){0};
@@ -204,7 +213,8 @@ bool mr_rest_read_subscription(struct mr_rest_body *body, struct mr_str text, st
                                struct mr_control *control, struct mr_control_item *item)
 {
     static const char *const names[] = {
-        "gatewayId", "subscriptionId", "tenant", "collection", "filters", "ttl", NULL};
+        "gatewayId", "subscriptionId", "tenant", "collection", "filters",
+        "ttl",       "transitions",    NULL};
     struct mr_request *request = &item->subscribe;
     *item = (struct mr_control_item){.subscribe = {.kind = MR_REQUEST_SUBSCRIBE}};
     if (!parse(body, text, control) || !only(body->root, names, "", control) ||
@@ -214,6 +224,7 @@ bool mr_rest_read_subscription(struct mr_rest_body *body, struct mr_str text, st
         !get_text(body->root, "tenant", true, &request->database, control) ||
         !get_text(body->root, "collection", true, &request->collection, control) ||
         !get_number(body->root, "ttl", UINT32_MAX, &control->ttl_s, control) ||
+        !get_flag(body->root, "transitions", &request->transitions, control) ||
         !get_filters(body, json_object_get(body->root, "filters"), request, control))
         return false;
     size_t len;

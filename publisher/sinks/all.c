@@ -106,8 +106,7 @@ static void all_release(struct mr_sink *sink, struct mr_parcel *parcel)
 }
 
 static enum mr_rc all_deliver(struct mr_sink *sink, mr_gateway_id gateway, struct mr_parcel *parcel,
-                              const struct mr_str *subscription_ids, uint32_t count,
-                              struct mr_str progress)
+                              const struct mr_delivery *delivery)
 {
     uint64_t number = gateway >> NUMBER_SHIFT;
     struct mr_sink *to = sink_of(sink, &gateway);
@@ -115,7 +114,14 @@ static enum mr_rc all_deliver(struct mr_sink *sink, mr_gateway_id gateway, struc
         parcel->part[number] = to->ops->encode(to, parcel->event);
     if (!parcel->part[number])
         return MR_FATAL;
-    return to->ops->deliver(to, gateway, parcel->part[number], subscription_ids, count, progress);
+    return to->ops->deliver(to, gateway, parcel->part[number], delivery);
+}
+
+static enum mr_rc all_notify(struct mr_sink *sink, mr_gateway_id gateway,
+                             const struct mr_notice *notice)
+{
+    struct mr_sink *to = sink_of(sink, &gateway);
+    return to->ops->notify(to, gateway, notice);
 }
 
 static enum mr_rc all_respond(struct mr_sink *sink, mr_gateway_id gateway,
@@ -160,6 +166,7 @@ const struct mr_sink_ops mr_sink_all = {
     .encode = all_encode,
     .release = all_release,
     .deliver = all_deliver,
+    .notify = all_notify,
     .respond = all_respond,
     .acknowledge = all_acknowledge,
     .fill = all_fill,

@@ -229,17 +229,13 @@ static enum mr_rc queue(struct grpc_sink *g, struct mr_grpc_stream *stream, grpc
 }
 
 static enum mr_rc sink_deliver(struct mr_sink *sink, mr_gateway_id gateway,
-                               struct mr_parcel *parcel, const struct mr_str *subscription_ids,
-                               uint32_t count, struct mr_str progress)
+                               struct mr_parcel *parcel, const struct mr_delivery *delivery)
 {
     struct grpc_sink *g = from_base(sink);
     struct mr_grpc_stream *stream = find_stream(g, gateway);
     if (!stream)
         return MR_CLOSED;
-    struct mr_wire_head wire = {.subscription_ids = subscription_ids,
-                                .count = count,
-                                .progress = progress,
-                                .event_size = parcel->len};
+    struct mr_wire_head wire = {.delivery = delivery, .event_size = parcel->len};
     grpc_slice head = grpc_slice_malloc(mr_wire_head_size(&wire));
     mr_wire_put_head(GRPC_SLICE_START_PTR(head), &wire);
     uint64_t bytes = GRPC_SLICE_LENGTH(head) + parcel->len;
@@ -247,6 +243,18 @@ static enum mr_rc sink_deliver(struct mr_sink *sink, mr_gateway_id gateway,
     if (rc == MR_OK)
         mr_count(sink->cell, MR_COUNTER_DELIVERY_BYTES, bytes);
     return rc;
+}
+
+static enum mr_rc sink_notify(struct mr_sink *sink, mr_gateway_id gateway,
+                              const struct mr_notice *notice)
+{
+    struct grpc_sink *g = from_base(sink);
+    struct mr_grpc_stream *stream = find_stream(g, gateway);
+    if (!stream)
+        return MR_CLOSED;
+    grpc_slice message = grpc_slice_malloc(mr_wire_notice_size(notice));
+    mr_wire_put_notice(GRPC_SLICE_START_PTR(message), notice);
+    return queue(g, stream, message, NULL);
 }
 
 static enum mr_rc sink_respond(struct mr_sink *sink, mr_gateway_id gateway,
@@ -341,6 +349,7 @@ const struct mr_sink_ops mr_sink_grpc = {
     .release = sink_release,
     .deliver = sink_deliver,
     .respond = sink_respond,
+    .notify = sink_notify,
     .acknowledge = sink_acknowledge,
     .fill = sink_fill,
     .flush = sink_flush,

@@ -353,15 +353,13 @@ static struct durable *find(struct js_sink *g, struct mr_str subscription_id)
 }
 
 static enum mr_rc sink_deliver(struct mr_sink *sink, mr_gateway_id gateway,
-                               struct mr_parcel *parcel, const struct mr_str *subscription_ids,
-                               uint32_t count, struct mr_str progress)
+                               struct mr_parcel *parcel, const struct mr_delivery *delivery)
 {
     struct js_sink *g = from_base(sink);
-    (void)progress; /* the parcel knows */
     if (gateway != g->gateway || g->phase == PHASE_CUT || g->phase == PHASE_DRAIN)
         return MR_CLOSED;
-    for (uint32_t i = 0; i < count; i++) {
-        struct durable *d = find(g, subscription_ids[i]);
+    for (uint32_t i = 0; i < delivery->count; i++) {
+        struct durable *d = find(g, delivery->subscription_ids[i]);
         if (parcel->marker.sequence <= d->through) {
             atomic_fetch_add_explicit(&g->sender.skipped, 1, memory_order_relaxed);
             continue;
@@ -376,6 +374,19 @@ static enum mr_rc sink_deliver(struct mr_sink *sink, mr_gateway_id gateway,
         }
         d->through = parcel->marker.sequence;
     }
+    return MR_OK;
+}
+
+/* Whoever reads the stream cannot change the subscription: this is for who keeps the file. */
+static enum mr_rc sink_notify(struct mr_sink *sink, mr_gateway_id gateway,
+                              const struct mr_notice *notice)
+{
+    struct js_sink *g = from_base(sink);
+    if (gateway != g->gateway)
+        return MR_CLOSED;
+    mr_log_warn("jetstream", "subscription_in_trouble", "subject=%s code=%.*s why=\"%.*s\"",
+                find(g, notice->subscription_id)->subject, (int)notice->code.len, notice->code.data,
+                (int)notice->text.len, notice->text.data);
     return MR_OK;
 }
 
@@ -483,6 +494,7 @@ const struct mr_sink_ops mr_sink_jetstream = {
     .encode = sink_encode,
     .release = sink_release,
     .deliver = sink_deliver,
+    .notify = sink_notify,
     .respond = sink_respond,
     .acknowledge = sink_acknowledge,
     .fill = sink_fill,

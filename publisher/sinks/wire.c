@@ -62,11 +62,23 @@ uint8_t *mr_wire_put_event(uint8_t *at, const struct mr_wire_event *e)
 
 size_t mr_wire_head_size(struct mr_wire_head *h)
 {
-    size_t own = mr_pb_text_size(MR_FIELD_DELIVERY_PROGRESS, h->progress);
-    for (uint32_t i = 0; i < h->count; i++)
-        own += mr_pb_bytes_size(MR_FIELD_DELIVERY_SUBSCRIPTION_ID, h->subscription_ids[i].len);
+    const struct mr_delivery *d = h->delivery;
+    size_t own = mr_pb_text_size(MR_FIELD_DELIVERY_PROGRESS, d->progress);
+    for (uint32_t i = 0; i < d->count; i++)
+        own += mr_pb_bytes_size(MR_FIELD_DELIVERY_SUBSCRIPTION_ID, d->subscription_ids[i].len);
+    if (d->transitions) /* packed, a byte each */
+        own += mr_pb_bytes_size(MR_FIELD_DELIVERY_TRANSITIONS, d->count);
     h->len = own + h->event_size;
     return mr_pb_bytes_size(MR_FIELD_MESSAGE_DELIVERY, h->len) - h->event_size;
+}
+
+/* The wire's numbers are those of enum mr_transition. */
+static uint8_t *put_transitions(uint8_t *at, const struct mr_delivery *d)
+{
+    at = mr_pb_put_head(at, MR_FIELD_DELIVERY_TRANSITIONS, d->count);
+    for (uint32_t i = 0; i < d->count; i++)
+        *at++ = (uint8_t)d->transitions[i];
+    return at;
 }
 
 /* Progress goes before the event: field order is free, and all that differs between gateways then
@@ -75,9 +87,12 @@ uint8_t *mr_wire_put_head(uint8_t *at, const struct mr_wire_head *h)
 {
     at = mr_pb_put_head(at, MR_FIELD_MESSAGE_DELIVERY, h->len);
     const uint8_t *begin = at;
-    for (uint32_t i = 0; i < h->count; i++)
-        at = mr_pb_put_bytes(at, MR_FIELD_DELIVERY_SUBSCRIPTION_ID, h->subscription_ids[i]);
-    at = mr_pb_put_text(at, MR_FIELD_DELIVERY_PROGRESS, h->progress);
+    const struct mr_delivery *d = h->delivery;
+    for (uint32_t i = 0; i < d->count; i++)
+        at = mr_pb_put_bytes(at, MR_FIELD_DELIVERY_SUBSCRIPTION_ID, d->subscription_ids[i]);
+    at = mr_pb_put_text(at, MR_FIELD_DELIVERY_PROGRESS, d->progress);
+    if (d->transitions)
+        at = put_transitions(at, d);
     MR_ASSERT((size_t)(at - begin) + h->event_size == h->len);
     return at;
 }
@@ -104,6 +119,26 @@ uint8_t *mr_wire_put_response(uint8_t *at, const struct mr_response *response)
     at = mr_pb_put_text(at, MR_FIELD_RESPONSE_ERROR, response->error);
     at = mr_pb_put_text(at, MR_FIELD_RESPONSE_PROGRESS, response->progress);
     return mr_pb_put_number(at, MR_FIELD_RESPONSE_RESYNC, response->resync);
+}
+
+static size_t notice_len(const struct mr_notice *notice)
+{
+    return mr_pb_text_size(MR_FIELD_NOTICE_SUBSCRIPTION_ID, notice->subscription_id) +
+           mr_pb_text_size(MR_FIELD_NOTICE_CODE, notice->code) +
+           mr_pb_text_size(MR_FIELD_NOTICE_TEXT, notice->text);
+}
+
+size_t mr_wire_notice_size(const struct mr_notice *notice)
+{
+    return mr_pb_bytes_size(MR_FIELD_MESSAGE_NOTICE, notice_len(notice));
+}
+
+uint8_t *mr_wire_put_notice(uint8_t *at, const struct mr_notice *notice)
+{
+    at = mr_pb_put_head(at, MR_FIELD_MESSAGE_NOTICE, notice_len(notice));
+    at = mr_pb_put_text(at, MR_FIELD_NOTICE_SUBSCRIPTION_ID, notice->subscription_id);
+    at = mr_pb_put_text(at, MR_FIELD_NOTICE_CODE, notice->code);
+    return mr_pb_put_text(at, MR_FIELD_NOTICE_TEXT, notice->text);
 }
 
 static size_t ack_len(const struct mr_wire_ack *ack)

@@ -44,9 +44,7 @@ uint8_t *mr_wire_put_event(uint8_t *at, const struct mr_wire_event *e); /* after
 
 /* What stands before the event part in one gateway's delivery. size fills len. */
 struct mr_wire_head {
-    const struct mr_str *subscription_ids;
-    uint32_t count;
-    struct mr_str progress;
+    const struct mr_delivery *delivery;
     size_t event_size; /* of the event part that will follow */
     size_t len;        /* of the EventDelivery, event part included */
 };
@@ -56,6 +54,8 @@ uint8_t *mr_wire_put_head(uint8_t *at, const struct mr_wire_head *h); /* after s
 /* Whole StreamerMessages. */
 size_t mr_wire_response_size(const struct mr_response *response);
 uint8_t *mr_wire_put_response(uint8_t *at, const struct mr_response *response);
+size_t mr_wire_notice_size(const struct mr_notice *notice);
+uint8_t *mr_wire_put_notice(uint8_t *at, const struct mr_notice *notice);
 struct mr_wire_ack {
     int64_t timestamp_ms;
     struct mr_str progress;

@@ -108,6 +108,14 @@ static enum mr_rc get_text(struct decoder *d, const struct mr_pb_field *field, c
     return MR_OK;
 }
 
+static enum mr_rc get_flag(struct decoder *d, const struct mr_pb_field *field, const char *where,
+                           bool *out)
+{
+    enum mr_rc rc = want(d, field, MR_PB_VARINT, where);
+    *out = rc == MR_OK && field->value != 0;
+    return rc;
+}
+
 static enum mr_rc finish(struct decoder *d, const struct mr_pb_reader *reader, const char *what)
 {
     if (!reader->problem)
@@ -331,6 +339,8 @@ static enum mr_rc get_texts(struct decoder *d, struct mr_str bytes, struct mr_re
             rc = get_text(d, &field, "subscribe.after", &out->after);
         else if (field.number == MR_FIELD_SUBSCRIBE_CEL)
             rc = get_text(d, &field, "subscribe.cel", &out->cel);
+        else if (field.number == MR_FIELD_SUBSCRIBE_TRANSITIONS)
+            rc = get_flag(d, &field, "subscribe.transitions", &out->transitions);
         if (rc != MR_OK)
             return rc;
     }

@@ -46,12 +46,12 @@ def make_filter(field, op, value):
     return out
 
 
-def open_stream(channel, requests):
+def open_stream(channel, requests, timeout=None):
     pb = stubs()
     return channel.stream_stream(
         "/syntrix.streamer.v1.StreamerService/Stream",
         request_serializer=pb.GatewayMessage.SerializeToString,
-        response_deserializer=pb.StreamerMessage.FromString)(requests)
+        response_deserializer=pb.StreamerMessage.FromString)(requests, timeout=timeout)
 
 
 class Subscription:

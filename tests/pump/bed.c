@@ -272,10 +272,11 @@ static void apply_journal(struct bed_matcher *m, uint64_t generation)
     const void *data;
     uint32_t len;
     while (mr_journal_next(journal, &type, &data, &len) == MR_OK) {
-        uint64_t id = ((const struct mr_subscribe_head *)data)->subscription;
+        const struct mr_subscribe_head *head = data;
+        uint64_t id = head->subscription;
         if (type == MR_RECORD_SUBSCRIBE)
-            MR_ASSERT(mr_engine_add(m->engine, id, (const uint8_t *)data + sizeof id,
-                                    len - (uint32_t)sizeof id) == MR_OK);
+            MR_ASSERT(mr_engine_add(m->engine, id, head + 1, len - (uint32_t)sizeof *head) ==
+                      MR_OK);
         else
             MR_ASSERT(mr_engine_remove(m->engine, id) == MR_OK);
         m->applied++;

@@ -114,11 +114,12 @@ static uint64_t marker_of(struct mr_str text)
 }
 
 static enum mr_rc sink_deliver(struct mr_sink *sink, mr_gateway_id gateway,
-                               struct mr_parcel *parcel, const struct mr_str *ids, uint32_t count,
-                               struct mr_str progress)
+                               struct mr_parcel *parcel, const struct mr_delivery *delivery)
 {
+    const struct mr_str *ids = delivery->subscription_ids;
+    uint32_t count = delivery->count;
     (void)sink;
-    MR_ASSERT(count > 0 && marker_of(progress) == parcel->sequence);
+    MR_ASSERT(count > 0 && marker_of(delivery->progress) == parcel->sequence);
     if (gateway == test_sink.cut)
         return MR_CLOSED;
     test_sink.deliveries++;
@@ -155,6 +156,14 @@ static enum mr_rc sink_respond(struct mr_sink *sink, mr_gateway_id gateway,
                response->error.len < 255 ? response->error.len : 255);
     else
         s->marker = marker_of(response->progress);
+    return MR_OK;
+}
+
+static enum mr_rc sink_notify(struct mr_sink *sink, mr_gateway_id gateway,
+                              const struct mr_notice *notice)
+{
+    (void)sink;
+    test_sink_of(gateway, notice->subscription_id)->notices++;
     return MR_OK;
 }
 
@@ -202,6 +211,7 @@ const struct mr_sink_ops test_sink_ops = {.name = "test",
                                           .release = sink_release,
                                           .deliver = sink_deliver,
                                           .respond = sink_respond,
+                                          .notify = sink_notify,
                                           .acknowledge = sink_acknowledge,
                                           .fill = sink_fill,
                                           .flush = sink_flush,

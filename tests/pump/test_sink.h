@@ -19,7 +19,8 @@ struct test_request {
 struct test_subscription {
     mr_gateway_id gateway;
     char id[TEST_ID_MAX];
-    uint32_t answers;     /* responses */
+    uint32_t answers; /* responses */
+    uint32_t notices;
     bool success, resync; /* of the last one */
     char error[256];
     uint64_t marker;          /* of the last successful one */

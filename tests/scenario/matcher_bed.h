@@ -150,20 +150,22 @@ static inline void bed_subscribe(struct bed *bed, uint64_t id, const char *path,
     bed_ok(mr_program_build(MR_STR("db"), MR_STR("orders"), &p, path ? 1 : 0, &program, &len, &err),
            &err);
     uint8_t record[1024];
-    assert_true(len + 8 <= sizeof record);
-    memcpy(record, &id, 8);
-    memcpy(record + 8, program, len);
-    assert_int_equal(
-        mr_journal_append(&bed->journal[bed->generation & 1], MR_RECORD_SUBSCRIBE, record, len + 8),
-        MR_OK);
+    const struct mr_subscribe_head head = {.subscription = id};
+    assert_true(len + sizeof head <= sizeof record);
+    memcpy(record, &head, sizeof head);
+    memcpy(record + sizeof head, program, len);
+    assert_int_equal(mr_journal_append(&bed->journal[bed->generation & 1], MR_RECORD_SUBSCRIBE,
+                                       record, len + (uint32_t)sizeof head),
+                     MR_OK);
     assert_int_equal(mr_engine_add(bed->engine, id, program, len), MR_OK);
     free(program);
 }
 
 static inline void bed_unsubscribe(struct bed *bed, uint64_t id)
 {
+    const struct mr_subscribe_head head = {.subscription = id};
     assert_int_equal(mr_journal_append(&bed->journal[bed->generation & 1], MR_RECORD_UNSUBSCRIBE,
-                                       &id, sizeof id),
+                                       &head, sizeof head),
                      MR_OK);
     assert_int_equal(mr_engine_remove(bed->engine, id), MR_OK);
 }

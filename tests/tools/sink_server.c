@@ -153,8 +153,10 @@ static void deliver(struct pump *p, const char *collection, struct mr_parcel *pa
             done[j] = true;
             ids[count++] = mr_str_from(s->id);
         }
+        const struct mr_delivery delivery = {
+            .subscription_ids = ids, .count = count, .progress = progress(p, marker)};
         if (count > 0)
-            (void)mr_sink_grpc.deliver(p->sink, gateway, parcel, ids, count, progress(p, marker));
+            (void)mr_sink_grpc.deliver(p->sink, gateway, parcel, &delivery);
     }
     p->queued = true;
 }

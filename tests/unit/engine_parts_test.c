@@ -94,8 +94,11 @@ static void code_that_fails_again_and_again_is_quarantined_alone(void **state)
         const uint64_t *found;
         assert_int_equal(mr_engine_match(engine, &event, &found), 2);
         assert_true(found[0] == 4 && found[1] == 5);
-        while (mr_engine_offender(engine, &offender))
+        bool budget;
+        while (mr_engine_offender(engine, &offender, &budget)) {
             offenders |= UINT64_C(1) << offender;
+            assert_int_equal(budget, offender == 2);
+        }
     }
     assert_int_equal(offenders, 1 << 1 | 1 << 2); /* a field that is missing is no offence */
     struct mr_engine_stats stats;

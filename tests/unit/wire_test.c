@@ -318,7 +318,13 @@ static void delivery_unpacks_to_what_was_encoded(void **state)
     event.head.source_time_us = -1;
     struct mr_wire_event e = {
         .event = &event, .event_id = MR_STR("1-2-3"), .document_json = MR_STR("{\"id\":7}")};
-    struct mr_wire_head h = {.subscription_ids = ids, .count = 3, .progress = MR_STR("marker")};
+    const enum mr_transition transitions[] = {MR_TRANSITION_NONE, MR_TRANSITION_LEAVE,
+                                              MR_TRANSITION_UNKNOWN};
+    const struct mr_delivery delivery = {.subscription_ids = ids,
+                                         .transitions = transitions,
+                                         .count = 3,
+                                         .progress = MR_STR("marker")};
+    struct mr_wire_head h = {.delivery = &delivery};
     h.event_size = mr_wire_event_size(&e);
     size_t head_size = mr_wire_head_size(&h);
     uint8_t bytes[512];
@@ -333,6 +339,13 @@ static void delivery_unpacks_to_what_was_encoded(void **state)
     assert_string_equal(m->delivery->subscription_ids[0], "s-1");
     assert_string_equal(m->delivery->subscription_ids[1], "");
     assert_string_equal(m->delivery->subscription_ids[2], "s-3");
+    assert_int_equal(m->delivery->n_transitions, 3);
+    assert_int_equal(m->delivery->transitions[0],
+                     SYNTRIX__STREAMER__V1__TRANSITION__TRANSITION_UNSPECIFIED);
+    assert_int_equal(m->delivery->transitions[1],
+                     SYNTRIX__STREAMER__V1__TRANSITION__TRANSITION_LEAVE);
+    assert_int_equal(m->delivery->transitions[2],
+                     SYNTRIX__STREAMER__V1__TRANSITION__TRANSITION_UNKNOWN);
     assert_string_equal(m->delivery->progress, "marker");
     assert_string_equal(m->delivery->event->event_id, "1-2-3");
     assert_string_equal(m->delivery->event->database, "db");
@@ -367,7 +380,8 @@ static void every_operation_has_its_number(void **state)
         struct mr_event event = {0};
         event.head.op = (uint8_t)rows[i].op;
         struct mr_wire_event e = {.event = &event};
-        struct mr_wire_head h = {.event_size = mr_wire_event_size(&e)};
+        const struct mr_delivery nobody = {.count = 0};
+        struct mr_wire_head h = {.delivery = &nobody, .event_size = mr_wire_event_size(&e)};
         uint8_t bytes[64];
         assert_true(mr_wire_head_size(&h) + h.event_size <= sizeof bytes);
         streamer_message *m = unpack(bytes, mr_wire_put_event(mr_wire_put_head(bytes, &h), &e));
@@ -405,6 +419,17 @@ static void answers_unpack_to_what_was_encoded(void **state)
     assert_true(m->heartbeat_ack->timestamp == INT64_MIN);
     assert_string_equal(m->heartbeat_ack->progress, "p");
     assert_true(m->heartbeat_ack->resync);
+    syntrix__streamer__v1__streamer_message__free_unpacked(m, NULL);
+
+    const struct mr_notice notice = {
+        .subscription_id = MR_STR("s-1"), .code = MR_STR("CODE"), .text = MR_STR("why")};
+    end = mr_wire_put_notice(bytes, &notice);
+    assert_int_equal(end - bytes, mr_wire_notice_size(&notice));
+    m = unpack(bytes, end);
+    assert_int_equal(m->payload_case, SYNTRIX__STREAMER__V1__STREAMER_MESSAGE__PAYLOAD_NOTICE);
+    assert_string_equal(m->notice->subscription_id, "s-1");
+    assert_string_equal(m->notice->code, "CODE");
+    assert_string_equal(m->notice->text, "why");
     syntrix__streamer__v1__streamer_message__free_unpacked(m, NULL);
 }
 
