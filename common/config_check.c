@@ -102,9 +102,6 @@ static enum mr_rc check_streams(const struct mr_config *config, struct mr_err *e
         if (!is_name(names[i].text, TOKEN, 100) && !(names[i].may_be_empty && !*names[i].text))
             return mr_reject(err, MR_USAGE, "%s: expected 1 to 100 of A-Z a-z 0-9 _ -, got \"%s\"",
                              names[i].key, names[i].text);
-    if (config->jetstream_enabled && !config->jetstream_subscriptions.text[0])
-        return mr_reject(err, MR_USAGE,
-                         "jetstream.subscriptions: jetstream.enabled needs it, and it is empty");
     return MR_OK;
 }
 

@@ -17,7 +17,7 @@ static enum mr_rc check_len(const struct mr_pump *pump, struct mr_str text, cons
 /* Subscriptions of whoever this gateway is: those of its stream and those of its name. */
 static uint64_t held(const struct mr_gateway *gateway)
 {
-    uint64_t count = gateway->subscription_count;
+    uint64_t count = gateway->subscription_count - gateway->internal_count;
     return gateway->bound ? count + gateway->bound->subscription_count : count;
 }
 
@@ -32,7 +32,7 @@ enum mr_rc mr_pump_check_quotas(const struct mr_pump *pump, const struct mr_gate
                          "too many gateways, at most %" PRIu64 " (publisher.gateways_max)",
                          config->publisher_gateways_max);
     }
-    if (pump->table.count >= config->publisher_subscriptions_max) {
+    if (pump->table.count - pump->table.internal_count >= config->publisher_subscriptions_max) {
         *code = MR_CONTROL_GLOBAL_QUOTA_EXCEEDED;
         return mr_reject(err, MR_USAGE,
                          "too many subscriptions, at most %" PRIu64

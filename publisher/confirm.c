@@ -61,7 +61,7 @@ uint64_t mr_pump_confirm_limit(const struct mr_pump *pump, uint64_t frontier)
 
 void mr_pump_set_confirmed(struct mr_pump *pump, struct mr_subscription *s)
 {
-    if (!s->confirmed)
+    if (!s->confirmed && !s->internal)
         mr_gauge(pump->cell, MR_COUNTER_SUBSCRIPTIONS,
                  mr_counter_get(pump->cell, MR_COUNTER_SUBSCRIPTIONS) + 1);
     s->confirmed = true;
@@ -78,7 +78,7 @@ uint64_t mr_pump_confirm(struct mr_pump *pump, uint64_t now_ns)
             mr_deliverer_confirm(&pump->deliverer, s, s->active_after);
         MR_CRASH("publisher.confirmed");
         mr_histogram_add(&pump->cell->histograms[MR_HISTOGRAM_SUBSCRIBE_TIME],
-                         now_ns - s->requested_ns);
+                         now_ns > s->requested_ns ? now_ns - s->requested_ns : 0);
         mr_pump_set_confirmed(pump, s);
         mr_deliverer_tell_trouble(&pump->deliverer, s);
         if (s->lease)

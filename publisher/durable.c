@@ -71,6 +71,19 @@ static void settle(struct mr_subscription *s, enum mr_control_code code, const c
     mr_durable_part_done(control);
 }
 
+/* A sink that has not come to this place yet needs to know it after a restart, too. */
+static void keep_place(struct mr_pump *pump, struct mr_subscription *s)
+{
+    struct mr_store_change change = {.table = MR_STORE_SUBSCRIPTIONS,
+                                     .key = s->client_id,
+                                     .value = {s->lease->record, s->lease->record_len},
+                                     .subscription = mr_subscription_id(s)};
+    if (!pump->sink->ops->durable_begin)
+        return;
+    s->lease->replaced = mr_durable_change(pump, &change);
+    s->lease->durable = !s->lease->replaced;
+}
+
 /* A replacement takes the place of its predecessor at the very event behind which it matches. */
 static void take_over(struct mr_pump *pump, struct mr_subscription *s)
 {
@@ -78,6 +91,11 @@ static void take_over(struct mr_pump *pump, struct mr_subscription *s)
     s->lease->predecessor = NULL;
     old->lease->successor = NULL;
     mr_subscription_swap_ids(&pump->table, old, s);
+    uint32_t handle = old->lease->sink_handle;
+    old->lease->sink_handle = 0;
+    mr_durable_set_after(s->lease, pump->deliverer.log_id, s->active_after);
+    mr_durable_tell_sink(pump, s, handle);
+    keep_place(pump, s);
     s->matches = old->matches;
     s->drops = old->drops;
     s->last_match_us = old->last_match_us;
@@ -89,6 +107,10 @@ void mr_durable_confirmed(struct mr_pump *pump, struct mr_subscription *s)
     struct mr_lease *lease = s->lease;
     if (lease->predecessor)
         take_over(pump, s);
+    if (lease->sink_handle == 0) {
+        mr_durable_set_after(lease, pump->deliverer.log_id, s->active_after);
+        mr_durable_tell_sink(pump, s, 0);
+    }
     if (lease->waiter && lease->waiter->marker < s->active_after)
         lease->waiter->marker = s->active_after;
     if (lease->waiter)
@@ -104,6 +126,9 @@ void mr_durable_ended(struct mr_pump *pump, struct mr_subscription *s)
 {
     struct mr_lease *lease = s->lease;
     mr_durable_unlease(pump, s);
+    if (lease->sink_handle != 0)
+        pump->sink->ops->durable_end(pump->sink, lease->sink_handle);
+    lease->sink_handle = 0;
     settle(s, MR_CONTROL_SUBSCRIPTION_NOT_FOUND, "it was removed before it was confirmed");
     if (lease->predecessor)
         lease->predecessor->lease->successor = NULL;
@@ -174,10 +199,12 @@ static void completed(struct mr_pump *pump, const struct mr_store_change *change
     struct mr_subscription *s = mr_subscription_get(&pump->table, change->subscription);
     if (change->subscription == 0 || !s)
         return;
-    s->lease->durable = rc == MR_OK;
+    s->lease->durable = rc == MR_OK || s->lease->replaced;
     settle(s, rc == MR_OK ? MR_CONTROL_OK : MR_CONTROL_UNAVAILABLE, why);
-    if (rc != MR_OK)
+    if (!s->lease->durable)
         mr_durable_end(pump, s);
+    else
+        s->lease->replaced = false;
 }
 
 /* Without a store everything is as durable as it gets at once. */

@@ -77,6 +77,19 @@ MR_MUST_USE enum mr_rc mr_durable_resume(struct mr_pump *pump, struct mr_gateway
 /* Write down which gateways are spoken for. */
 void mr_durable_keep_seen(struct mr_pump *pump, uint64_t now_ns);
 
+/* durable_sink.c, for a sink that delivers to durable ones in a way of its own. */
+/* Tell it, once; replaces: its handle of the one that ends where this one begins, or 0. */
+void mr_durable_tell_sink(struct mr_pump *pump, struct mr_subscription *s, uint32_t replaces);
+/* The same for one from the store. */
+void mr_durable_tell_loaded(struct mr_pump *pump, struct mr_subscription *s);
+/* Where its deliveries begin, as its record says. */
+void mr_durable_set_after(struct mr_lease *lease, uint64_t log_id, uint64_t after);
+/* Is the sink through with what an earlier replacement left? */
+bool mr_durable_may_replace(const struct mr_pump *pump, const struct mr_subscription *old);
+/* The record of a replacement keeps what it replaces, until the sink is through with that. */
+void mr_durable_set_previous(const struct mr_pump *pump, const struct mr_subscription *old,
+                             struct mr_spec *spec);
+
 /* RFC 3339 with milliseconds, UTC; returns its length. */
 enum { MR_DURABLE_TIME_MAX = 40 };
 size_t mr_durable_time(int64_t wall_us, char out[MR_DURABLE_TIME_MAX]);

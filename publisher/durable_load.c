@@ -55,6 +55,7 @@ static enum mr_rc add(struct loading *loading, const struct mr_spec *spec,
         return rc;
     }
     s->lease->durable = true;
+    mr_durable_tell_loaded(pump, s);
     loading->loaded++;
     return MR_OK;
 }

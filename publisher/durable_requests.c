@@ -50,7 +50,9 @@ static void fill_spec(const struct mr_pump *pump, const struct mr_control *contr
         .head = {.ttl_s = (uint32_t)ttl_s,
                  .created_us = wall_us,
                  .deadline_ns = now_ns + ttl_s * MR_NS_PER_S,
-                 .expires_us = wall_us + (int64_t)(ttl_s * 1000000)},
+                 .expires_us = wall_us + (int64_t)(ttl_s * 1000000),
+                 .log_id = pump->deliverer.log_id,
+                 .after = pump->merged},
         .gateway = control->gateway,
         .subscribe = item->spec,
     };
@@ -149,9 +151,13 @@ static enum mr_rc enter(struct mr_pump *pump, const struct mr_spec *spec,
     return rc;
 }
 
-static enum mr_control_code code_of(enum mr_rc rc)
+/* What could not be compiled last: its filters or its expression? */
+static enum mr_control_code code_of(const struct mr_pump *pump, enum mr_rc rc)
 {
-    return rc == MR_USAGE ? MR_CONTROL_INVALID_FILTER : MR_CONTROL_UNAVAILABLE;
+    if (rc != MR_USAGE)
+        return MR_CONTROL_UNAVAILABLE;
+    return *mr_program_compiler_diag(pump->compiler)->text ? MR_CONTROL_CEL_COMPILATION_FAILED
+                                                           : MR_CONTROL_INVALID_FILTER;
 }
 
 static void register_item(struct mr_pump *pump, struct mr_control *control, uint32_t index,
@@ -176,7 +182,7 @@ static void register_item(struct mr_pump *pump, struct mr_control *control, uint
     if (rc == MR_OK) {
         fill_spec(pump, control, item, now_ns, &spec);
         rc = enter(pump, &spec, request, request->subscription_id, &s, &err);
-        code = code_of(rc);
+        code = code_of(pump, rc);
     }
     if (rc != MR_OK) {
         mr_count(pump->cell, MR_COUNTER_SUBSCRIBE_REJECTED, 1);
@@ -319,6 +325,9 @@ static void check_replace(struct mr_pump *pump, struct mr_control *control,
     else if (old->lease->waiter || old->lease->successor || old->lease->replacing)
         mr_control_fail(control, MR_CONTROL_SUBSCRIPTION_BUSY,
                         "an earlier request for it is under way, try again");
+    else if (!mr_durable_may_replace(pump, old))
+        mr_control_fail(control, MR_CONTROL_SUBSCRIPTION_BUSY,
+                        "JetStream has not got all that an earlier version matched, try again");
     else if (!mr_str_equal(old->tenant->name, request->database) &&
              mr_pump_check_quotas(pump, NULL, request->database, &code, &err) != MR_OK)
         mr_control_fail(control, code, "%s", err.text);
@@ -351,7 +360,7 @@ static void replace(struct mr_pump *pump, struct mr_control *control, uint64_t n
     enum mr_rc rc = check_item(pump, control, item, &code, &err);
     if (rc == MR_OK) {
         rc = check_program(pump, item, &err);
-        code = code_of(rc);
+        code = code_of(pump, rc);
     }
     if (rc != MR_OK) {
         fail_item(item, code, err.text);
@@ -363,6 +372,7 @@ static void replace(struct mr_pump *pump, struct mr_control *control, uint64_t n
     struct mr_spec spec;
     fill_spec(pump, control, item, now_ns, &spec);
     spec.head.created_us = old->lease->created_us;
+    mr_durable_set_previous(pump, old, &spec);
     control->created_us = spec.head.created_us;
     control->expires_us = spec.head.expires_us;
     uint32_t len;
@@ -398,6 +408,7 @@ static enum mr_rc enter_successor(struct mr_pump *pump, struct mr_control *contr
     memcpy(id + old->client_id.len, NEW_MARK, 1);
     fill_spec(pump, control, item, now_ns, &spec);
     spec.head.created_us = control->created_us;
+    mr_durable_set_previous(pump, old, &spec);
     enum mr_rc rc =
         enter(pump, &spec, &item->subscribe, (struct mr_str){id, old->client_id.len + 1}, &s, err);
     if (rc != MR_OK)

@@ -92,23 +92,49 @@ static bool load_program(const struct mr_subscription *s, struct mr_program *out
     return mr_program_load(head + 1, s->record_len - sizeof *head, out) == MR_OK;
 }
 
-/* Does one filter, on its own, hold for the event? */
-static bool holds(const struct mr_control_event *event, const struct mr_predicate *predicate)
+/* Does one filter or the expression, on its own, hold for the event? */
+static bool holds(const struct mr_pump *pump, const struct mr_control_event *event,
+                  const struct mr_predicate *predicate, struct mr_str cel)
 {
+    const struct mr_program_source source = {.database = event->database,
+                                             .collection = event->collection,
+                                             .predicates = predicate,
+                                             .predicate_count = predicate != NULL,
+                                             .cel = cel};
     void *bytes;
     uint32_t len;
     struct mr_err err;
     struct mr_engine *engine = NULL;
     const uint64_t *ids;
     bool result = false;
-    if (mr_program_build(event->database, event->collection, predicate, 1, &bytes, &len, &err) !=
-        MR_OK)
+    if (mr_program_compile(pump->compiler, &source, &bytes, &len, &err) != MR_OK)
         return false;
     if (mr_engine_create(&engine, &err) == MR_OK && mr_engine_add(engine, 1, bytes, len) == MR_OK)
         result = mr_engine_match(engine, &event->event, &ids) == 1;
     mr_engine_destroy(&engine);
     free(bytes);
     return result;
+}
+
+static void put_all(const struct mr_pump *pump, struct mr_json *json,
+                    const struct mr_request *request, const struct mr_control_event *event)
+{
+    const struct mr_str none = {NULL, 0};
+    put_name(json, "filters");
+    mr_json_put_raw(json, MR_STR("["));
+    for (uint32_t i = 0; i < request->predicate_count; i++) {
+        mr_json_put_raw(json, i > 0 ? MR_STR(",{") : MR_STR("{"));
+        put_filter(json, &request->predicates[i]);
+        if (event)
+            put_bool(json, "holds", holds(pump, event, &request->predicates[i], none));
+        mr_json_put_raw(json, MR_STR("}"));
+    }
+    mr_json_put_raw(json, MR_STR("]"));
+    if (request->cel.len == 0)
+        return;
+    put_text(json, "cel", request->cel);
+    if (event)
+        put_bool(json, "celHolds", holds(pump, event, NULL, request->cel));
 }
 
 /* As its gateway stated them; event: say which of them hold for it. */
@@ -126,16 +152,7 @@ static void put_filters(const struct mr_pump *pump, struct mr_json *json,
         mr_wire_arena_fini(&arena);
         return; /* it could be read when it came; memory is short now */
     }
-    put_name(json, "filters");
-    mr_json_put_raw(json, MR_STR("["));
-    for (uint32_t i = 0; i < request.predicate_count; i++) {
-        mr_json_put_raw(json, i > 0 ? MR_STR(",{") : MR_STR("{"));
-        put_filter(json, &request.predicates[i]);
-        if (event)
-            put_bool(json, "holds", holds(event, &request.predicates[i]));
-        mr_json_put_raw(json, MR_STR("}"));
-    }
-    mr_json_put_raw(json, MR_STR("]"));
+    put_all(pump, json, &request, event);
     mr_wire_arena_fini(&arena);
 }
 
@@ -218,7 +235,8 @@ static bool wanted(const struct mr_control *control, const struct mr_subscriptio
 
 static bool is_hidden(const struct mr_subscription *s)
 {
-    return s->state == MR_SUB_FREE || !s->record || (s->lease && s->lease->predecessor);
+    return s->state == MR_SUB_FREE || !s->record || s->internal ||
+           (s->lease && s->lease->predecessor);
 }
 
 /* A page, as many slots a turn as it may look at. */

@@ -23,12 +23,14 @@ struct mr_lease {
     int64_t created_us;
     void *record; /* owned: as it is in the store, see spec.h */
     uint32_t record_len;
-    bool durable; /* the store has it */
+    bool durable;         /* the store has it */
+    uint32_t sink_handle; /* of the sink that delivers to durable ones; 0: it knows nothing of it */
     /* Who waits for it to be durable and confirmed. */
     struct mr_control *waiter;
     uint32_t waiter_item;
     /* A replacement of the same subscription that is not confirmed yet, and the other way. */
     struct mr_subscription *successor, *predecessor;
+    bool replaced;  /* it took a predecessor's place; the store learns the exact one now */
     bool replacing; /* the store is taking a successor in */
 };
 TAILQ_HEAD(mr_lease_list, mr_lease);

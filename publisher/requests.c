@@ -67,7 +67,7 @@ enum mr_rc mr_pump_enter(struct mr_pump *pump, struct mr_subscription *s,
 {
     uint64_t after = 0;
     bool resume = false;
-    enum mr_rc rc = mr_tenant_join(&pump->table, s, request->database, err);
+    enum mr_rc rc = s->internal ? MR_OK : mr_tenant_join(&pump->table, s, request->database, err);
     if (rc == MR_OK && request->after.len > 0)
         rc = mr_pump_parse_after(pump, request->after, &after, &resume, err);
     if (rc == MR_OK)
@@ -102,7 +102,7 @@ static void subscribe(struct mr_pump *pump, struct mr_gateway *gateway,
     struct mr_subscription *s = NULL;
     enum mr_control_code code;
     enum mr_rc rc = mr_pump_check(pump, request, &code, &err);
-    if (rc == MR_OK)
+    if (rc == MR_OK && !request->internal)
         rc = mr_pump_check_quotas(pump, gateway, request->database, &code, &err);
     /* A name's durable subscriptions and those of its stream reach the same peer. */
     if (rc == MR_OK && gateway->bound && request->subscription_id.len > 0 &&
@@ -116,12 +116,14 @@ static void subscribe(struct mr_pump *pump, struct mr_gateway *gateway,
             (void)mr_reject(&err, rc, "out of memory, try again");
     }
     if (rc == MR_OK) {
+        if (request->internal)
+            mr_subscription_set_internal(&pump->table, s);
         rc = mr_pump_enter(pump, s, request, now_ns, &err);
         if (rc != MR_OK)
             mr_subscription_remove(&pump->table, s);
     }
     if (rc == MR_OK)
-        mr_count(pump->cell, MR_COUNTER_SUBSCRIBE, 1);
+        mr_count(pump->cell, MR_COUNTER_SUBSCRIBE, !request->internal);
     else
         mr_deliverer_refuse(&pump->deliverer, gateway->id, request->subscription_id, err.text);
 }
@@ -138,14 +140,14 @@ void mr_pump_end(struct mr_pump *pump, struct mr_subscription *s)
         mr_resume_leave(s);
     if (s->lease)
         mr_durable_ended(pump, s);
-    if (s->confirmed)
+    if (s->confirmed && !s->internal)
         mr_gauge(pump->cell, MR_COUNTER_SUBSCRIPTIONS,
                  mr_counter_get(pump->cell, MR_COUNTER_SUBSCRIPTIONS) - 1);
     if (s->trouble != MR_TROUBLE_NONE)
         mr_gauge(pump->cell, MR_COUNTER_QUARANTINED,
                  mr_counter_get(pump->cell, MR_COUNTER_QUARANTINED) - 1);
+    mr_count(pump->cell, MR_COUNTER_UNSUBSCRIBE, !s->internal);
     mr_subscription_remove(&pump->table, s);
-    mr_count(pump->cell, MR_COUNTER_UNSUBSCRIBE, 1);
 }
 
 static void unsubscribe(struct mr_pump *pump, struct mr_gateway *gateway, struct mr_str client_id)

@@ -10,6 +10,7 @@
 #include "cel/program.h"
 #include "common/config.h"
 #include "proto/event.h"
+#include "proto/marker.h"
 #include "proto/match.h"
 #include "shm/board.h"
 
@@ -47,6 +48,8 @@ struct mr_request {
     struct mr_str payload;      /* REGISTER, within the sink: the message that control is made of */
     struct mr_control *control; /* REGISTER: taken over by the pump (control.h) */
     struct mr_scope *scope;     /* what the peer may do; NULL: everything. Lives as the strings */
+    bool internal; /* SUBSCRIBE: on behalf of a durable subscription (durable_begin): counts against
+                    * no quota and is shown to nobody */
 };
 
 /* One event, encoded once for all gateways that get it: in the gRPC sink the serialised
@@ -72,6 +75,15 @@ struct mr_response {
     bool success, resync;
     struct mr_str error;    /* when not success */
     struct mr_str progress; /* marker text, when success */
+};
+
+/* A durable subscription, for a sink that delivers to these whether a stream speaks for their
+ * gateway or not. */
+struct mr_sink_durable {
+    struct mr_str gateway, subscription_id; /* names */
+    struct mr_str spec;                     /* bytes of a SubscribeRequest */
+    struct mr_marker after; /* what concerns it behind this place is to be delivered */
+    uint32_t replaces;      /* handle of the one that ends just there, or 0 */
 };
 
 struct mr_sink {
@@ -109,6 +121,11 @@ struct mr_sink_ops {
     /* MUST. resync: the marker that the heartbeat brought cannot be gone on from. */
     enum mr_rc (*acknowledge)(struct mr_sink *sink, mr_gateway_id gateway, int64_t timestamp_ms,
                               struct mr_str progress, bool resync);
+    /* MAY. A durable subscription is there (everything is copied; *handle, not 0, names it), and
+     * ends. The sink subscribes for it on its own. */
+    enum mr_rc (*durable_begin)(struct mr_sink *sink, const struct mr_sink_durable *durable,
+                                uint32_t *handle, struct mr_err *err);
+    void (*durable_end)(struct mr_sink *sink, uint32_t handle);
     /* MUST. Share of the gateway's queue in use, 0 to 1; 1 when it is gone. Catch-up waits above
      * 0.5. */
     double (*fill)(struct mr_sink *sink, mr_gateway_id gateway);

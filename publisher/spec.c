@@ -25,14 +25,21 @@ void *mr_spec_make(const struct mr_spec *spec, uint32_t *len)
     head.version = MR_SPEC_VERSION;
     head.gateway_len = (uint32_t)spec->gateway.len;
     head.subscribe_len = (uint32_t)spec->subscribe.len;
-    *len = (uint32_t)(sizeof head + spec->gateway.len + spec->subscribe.len);
-    char *bytes = malloc(*len);
+    head.previous_len = (uint32_t)spec->previous.len;
+    const struct mr_str parts[] = {
+        {(const char *)&head, sizeof head}, spec->gateway, spec->subscribe, spec->previous};
+    size_t size = 0;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        size += parts[i].len;
+    char *bytes = malloc(size), *at = bytes;
     if (!bytes)
         return NULL;
-    memcpy(bytes, &head, sizeof head);
-    memcpy(bytes + sizeof head, spec->gateway.data, spec->gateway.len);
-    if (spec->subscribe.len > 0)
-        memcpy(bytes + sizeof head + spec->gateway.len, spec->subscribe.data, spec->subscribe.len);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        if (parts[i].len > 0)
+            memcpy(at, parts[i].data, parts[i].len);
+        at += parts[i].len;
+    }
+    *len = (uint32_t)size;
     return bytes;
 }
 
@@ -45,13 +52,16 @@ enum mr_rc mr_spec_read(struct mr_str bytes, struct mr_spec *out, struct mr_err 
     if (out->head.version != MR_SPEC_VERSION)
         return mr_reject(err, MR_CORRUPT, "expected a record of version %d, got %u",
                          MR_SPEC_VERSION, out->head.version);
-    uint64_t len = sizeof out->head + (uint64_t)out->head.gateway_len + out->head.subscribe_len;
+    uint64_t len = sizeof out->head + (uint64_t)out->head.gateway_len + out->head.subscribe_len +
+                   out->head.previous_len;
     if (len != bytes.len || out->head.gateway_len == 0)
         return mr_reject(err, MR_CORRUPT, "expected a record of %llu bytes, got %zu",
                          (unsigned long long)len, bytes.len);
     const char *at = bytes.data + sizeof out->head;
     out->gateway = (struct mr_str){at, out->head.gateway_len};
-    out->subscribe = (struct mr_str){at + out->head.gateway_len, out->head.subscribe_len};
+    at += out->head.gateway_len;
+    out->subscribe = (struct mr_str){at, out->head.subscribe_len};
+    out->previous = (struct mr_str){at + out->head.subscribe_len, out->head.previous_len};
     return MR_OK;
 }
 

@@ -1,6 +1,7 @@
 /* publisher/spec.h: a durable subscription as its store has it: what was asked for, and until when.
  *
- *   struct mr_spec_head, the gateway's name, a SubscribeRequest of proto/streamer.proto
+ *   struct mr_spec_head, the gateway's name, a SubscribeRequest of proto/streamer.proto, and, while
+ *   a sink may not be through with it, the SubscribeRequest that this one replaced
  *
  * Little endian. Bytes from a store are input: mr_spec_read checks them. A deadline is a monotonic
  * time of one boot of the machine; after another boot the wall clock says how much of it is left,
@@ -11,7 +12,7 @@
 
 #include "publisher/sinks/wire.h"
 
-enum { MR_BOOT_ID_BYTES = 40, MR_SPEC_VERSION = 1 };
+enum { MR_BOOT_ID_BYTES = 40, MR_SPEC_VERSION = 2 };
 
 struct mr_spec_head {
     uint32_t version;
@@ -21,8 +22,11 @@ struct mr_spec_head {
     int64_t expires_us; /* wall clock, when the deadline was set */
     char boot_id[MR_BOOT_ID_BYTES];
     uint32_t gateway_len, subscribe_len;
+    uint64_t log_id, after;  /* nothing at or before this place of that log concerns it */
+    uint64_t previous_after; /* of the one that it replaced, which ends at after */
+    uint32_t previous_len, reserved;
 };
-static_assert(sizeof(struct mr_spec_head) == 80, "the store's format");
+static_assert(sizeof(struct mr_spec_head) == 112, "the store's format");
 
 /* A gateway that streams spoke for: its subscriptions live at least their ttl beyond. */
 struct mr_spec_seen {
@@ -35,7 +39,7 @@ static_assert(sizeof(struct mr_spec_seen) == 64, "the store's format");
 
 struct mr_spec {
     struct mr_spec_head head;
-    struct mr_str gateway, subscribe;
+    struct mr_str gateway, subscribe, previous;
 };
 
 /* Of this boot; zero-padded. */

@@ -277,6 +277,14 @@ enum mr_rc mr_subscription_add(struct mr_subscriptions *table, struct mr_gateway
     return MR_OK;
 }
 
+void mr_subscription_set_internal(struct mr_subscriptions *table, struct mr_subscription *s)
+{
+    MR_ASSERT(!s->internal && !s->tenant);
+    s->internal = true;
+    s->gateway->internal_count++;
+    table->internal_count++;
+}
+
 static void unlink_bucket(struct mr_subscriptions *table, struct mr_subscription *s)
 {
     uint32_t *link = &table->buckets[bucket_of(table, s->gateway->id, s->client_id)];
@@ -305,6 +313,8 @@ void mr_subscription_remove(struct mr_subscriptions *table, struct mr_subscripti
     mr_tenant_leave(table, s);
     TAILQ_REMOVE(&s->gateway->subscriptions, s, of_gateway);
     s->gateway->subscription_count--;
+    s->gateway->internal_count -= s->internal;
+    table->internal_count -= s->internal;
     free((char *)(uintptr_t)s->client_id.data);
     free(s->record);
     if (s->lease)

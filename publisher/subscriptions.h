@@ -57,6 +57,7 @@ struct mr_subscription {
     bool applied;               /* every shard has it */
     bool confirmed;             /* its answer is on the way */
     enum mr_trouble trouble;    /* with its filter; its owner has been told, if there was one */
+    bool internal;              /* a sink's own, for a durable one: counts against no quota */
     struct mr_catchup *catchup; /* RESUMING: its group; borrowed */
     struct mr_tenant *tenant;   /* counts it; NULL: nobody does yet */
     struct mr_lease *lease;     /* owned; NULL: it ends with its stream */
@@ -77,7 +78,7 @@ struct mr_gateway {
     struct mr_gateway *bound; /* of a name: the stream that speaks for it, and the other way */
     uint64_t seen_ns;         /* of a name: when a stream last spoke for it; 0: never */
     uint64_t seen_kept_ns;    /* seen_ns as the store has it */
-    uint32_t subscription_count;
+    uint32_t subscription_count, internal_count; /* internal ones are among them */
     bool over_limit; /* one gateway too many: it gets no subscriptions */
     bool cut;        /* a delivery was refused for good; its CLOSE is on the way */
     struct mr_subscription_list subscriptions;
@@ -94,8 +95,8 @@ struct mr_subscriptions {
     uint32_t slot_count;             /* ever used */
     uint32_t free_first,
         free_last; /* slot + 1; used again in the order in which they became free */
-    uint32_t count;
-    uint32_t use_base; /* of slots never used before */
+    uint32_t count, internal_count; /* internal ones are among them */
+    uint32_t use_base;              /* of slots never used before */
     uint64_t next_order;
     uint32_t *buckets; /* slot + 1 */
     uint32_t bucket_count;
@@ -132,6 +133,9 @@ MR_MUST_USE enum mr_rc mr_subscription_add(struct mr_subscriptions *table,
                                            struct mr_gateway *gateway, struct mr_str client_id,
                                            struct mr_subscription **out);
 void mr_subscription_remove(struct mr_subscriptions *table, struct mr_subscription *subscription);
+/* It is a sink's own from now on. */
+void mr_subscription_set_internal(struct mr_subscriptions *table,
+                                  struct mr_subscription *subscription);
 /* Two subscriptions of one gateway change ids. */
 void mr_subscription_swap_ids(struct mr_subscriptions *table, struct mr_subscription *a,
                               struct mr_subscription *b);

@@ -212,9 +212,9 @@ static bool take_id(struct mr_str id, struct mr_request *request, struct mr_cont
 bool mr_rest_read_subscription(struct mr_rest_body *body, struct mr_str text, struct mr_str id,
                                struct mr_control *control, struct mr_control_item *item)
 {
-    static const char *const names[] = {
-        "gatewayId", "subscriptionId", "tenant", "collection", "filters",
-        "ttl",       "transitions",    NULL};
+    static const char *const names[] = {"gatewayId",  "subscriptionId", "tenant",
+                                        "collection", "filters",        "cel",
+                                        "ttl",        "transitions",    NULL};
     struct mr_request *request = &item->subscribe;
     *item = (struct mr_control_item){.subscribe = {.kind = MR_REQUEST_SUBSCRIBE}};
     if (!parse(body, text, control) || !only(body->root, names, "", control) ||
@@ -225,6 +225,7 @@ bool mr_rest_read_subscription(struct mr_rest_body *body, struct mr_str text, st
         !get_text(body->root, "collection", true, &request->collection, control) ||
         !get_number(body->root, "ttl", UINT32_MAX, &control->ttl_s, control) ||
         !get_flag(body->root, "transitions", &request->transitions, control) ||
+        !get_text(body->root, "cel", false, &request->cel, control) ||
         !get_filters(body, json_object_get(body->root, "filters"), request, control))
         return false;
     size_t len;

@@ -16,8 +16,9 @@ struct mr_rest_body {
 };
 void mr_rest_body_fini(struct mr_rest_body *body);
 
-/* {gatewayId, subscriptionId, tenant, collection, filters, ttl}: sets control's gateway and ttl and
- * the item. id: what the path says, if it does; then the body need not. False: control has failed.
+/* {gatewayId, subscriptionId, tenant, collection, filters, cel, ttl}: sets control's gateway and
+ * ttl and the item. id: what the path says, if it does; then the body need not. False: control has
+ * failed.
  */
 bool mr_rest_read_subscription(struct mr_rest_body *body, struct mr_str text, struct mr_str id,
                                struct mr_control *control, struct mr_control_item *item);

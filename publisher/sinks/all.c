@@ -4,10 +4,11 @@
 
 #include "publisher/sink.h"
 
-enum { SINKS = 2, NUMBER_SHIFT = 60 };
+enum { GRPC, JETSTREAM, SINKS, NUMBER_SHIFT = 60 };
 #define ID_MASK ((UINT64_C(1) << NUMBER_SHIFT) - 1)
 
-static const struct mr_sink_ops *const kinds[SINKS] = {&mr_sink_grpc, &mr_sink_jetstream};
+static const struct mr_sink_ops *const kinds[SINKS] = {
+    [GRPC] = &mr_sink_grpc, [JETSTREAM] = &mr_sink_jetstream};
 
 struct mr_parcel {
     const struct mr_event *event; /* borrowed: the pump keeps it until release */
@@ -138,6 +139,20 @@ static enum mr_rc all_acknowledge(struct mr_sink *sink, mr_gateway_id gateway, i
     return to->ops->acknowledge(to, gateway, timestamp_ms, progress, resync);
 }
 
+/* There is one sink that delivers to durable subscriptions. */
+static enum mr_rc all_durable_begin(struct mr_sink *sink, const struct mr_sink_durable *durable,
+                                    uint32_t *handle, struct mr_err *err)
+{
+    struct mr_sink *to = from_base(sink)->sinks[JETSTREAM];
+    return to->ops->durable_begin(to, durable, handle, err);
+}
+
+static void all_durable_end(struct mr_sink *sink, uint32_t handle)
+{
+    struct mr_sink *to = from_base(sink)->sinks[JETSTREAM];
+    to->ops->durable_end(to, handle);
+}
+
 static double all_fill(struct mr_sink *sink, mr_gateway_id gateway)
 {
     struct mr_sink *to = sink_of(sink, &gateway);
@@ -169,6 +184,8 @@ const struct mr_sink_ops mr_sink_all = {
     .notify = all_notify,
     .respond = all_respond,
     .acknowledge = all_acknowledge,
+    .durable_begin = all_durable_begin,
+    .durable_end = all_durable_end,
     .fill = all_fill,
     .flush = all_flush,
     .serving = all_serving,

@@ -1,5 +1,6 @@
-/* The JetStream sink: deliveries of the subscriptions in jetstream.subscriptions, one message for
- * each event and subscription on EVENTS.GATEWAY.SUBSCRIPTION.
+/* The JetStream sink: deliveries of durable subscriptions, and of those in
+ * jetstream.subscriptions, one message for each event and subscription on
+ * EVENTS.GATEWAY.SUBSCRIPTION.
  *
  * To the pump it is one gateway that subscribes with the marker through which everything is in the
  * stream, and comes back with it when its queue was full: so what JetStream cannot take waits in
@@ -13,28 +14,19 @@
 
 #include "common/clock.h"
 #include "common/log.h"
-#include "jetstream/subject.h"
 #include "publisher/message.h"
-#include "publisher/sinks/jetstream_file.h"
+#include "publisher/sinks/jetstream_durables.h"
 #include "publisher/sinks/jetstream_sender.h"
 
-#define HEARTBEAT_NS (50 * MR_NS_PER_MS)
-#define REOPEN_FILL  0.25
+#define HEARTBEAT_NS   (50 * MR_NS_PER_MS)
+#define REOPEN_FILL    0.25
+#define CATCH_UP_SHARE 0.55
 
 enum phase {
-    PHASE_CONNECT,   /* the sender has not read back the stream yet */
-    PHASE_SUBSCRIBE, /* OPEN was told; the next SUBSCRIBE is next_wanted */
+    PHASE_CONNECT, /* the sender has not read back the stream yet */
     PHASE_RUN,
     PHASE_CUT,   /* the queue was full: CLOSE is to be told */
     PHASE_DRAIN, /* until there is room again */
-};
-
-struct durable {
-    char *subject;
-    struct mr_str end; /* owned: ,"subscriptionId":"s1"} */
-    char id_end[20];   /* makes one event's ids different between subjects */
-    uint64_t through;  /* queued, or found in the stream */
-    const struct mr_js_wanted *wanted;
 };
 
 /* One is enough: what it holds is copied into the queue before the pump makes the next. */
@@ -47,20 +39,17 @@ struct mr_parcel {
 
 struct js_sink {
     struct mr_sink base;
-    struct mr_js_wanted_list wanted;
-    struct durable *all, **by_subject;
+    struct mr_js_durables all;
     struct mr_js_outbox outbox;
     struct mr_js_sender sender;
     enum phase phase;
     mr_gateway_id gateway;
-    uint32_t next_wanted, told; /* subscription ids are indexes: told is the last one */
-    uint64_t handed;            /* the pump has queued everything through this sequence */
-    uint64_t safe;              /* and through this one it is acknowledged */
+    uint64_t handed; /* the pump has queued everything through this sequence */
+    uint64_t safe;   /* and through this one it is acknowledged */
     uint64_t asked_handed,
         asked_tail; /* becomes safe when the queue is released through the tail */
     uint64_t heartbeat_ns;
     bool heartbeat_due; /* its answer is awaited */
-    char after[MR_MARKER_TEXT_MAX];
     uint64_t confirmed;
     struct mr_parcel parcel;
 };
@@ -71,93 +60,21 @@ static struct js_sink *from_base(struct mr_sink *sink)
     return (struct js_sink *)(void *)sink;
 }
 
-static int by_subject(const void *a, const void *b)
-{
-    return strcmp((*(struct durable *const *)a)->subject, (*(struct durable *const *)b)->subject);
-}
-
 static uint64_t log_id_of(const struct js_sink *g)
 {
     return atomic_load_explicit(&g->base.board->log_id, memory_order_acquire);
 }
 
-/* Sender's thread, before it is ready: nobody else looks at the subscriptions. */
+/* Sender's thread, before it is ready: nobody else looks at what the stream holds. */
 static void on_stored(void *context, const struct mr_js_stored *message)
 {
     struct js_sink *g = context;
-    struct durable key = {.subject = (char *)(uintptr_t)message->subject}, *at = &key;
-    struct durable **found =
-        bsearch(&at, g->by_subject, g->wanted.count, sizeof(struct durable *), by_subject);
-    struct mr_marker marker;
-    if (found && mr_marker_parse(mr_str_from(message->position), &marker, NULL) == MR_OK &&
-        marker.log_id == log_id_of(g))
-        (*found)->through = marker.sequence;
-}
-
-static enum mr_rc make_subject(struct durable *d, const char *first, struct mr_err *err)
-{
-    char text[MR_JS_SUBJECT_MAX];
-    size_t len = 0;
-    bool ok = mr_js_text_append(text, sizeof text, &len, mr_str_from(first)) &&
-              mr_js_text_append(text, sizeof text, &len, MR_STR(".")) &&
-              mr_js_token_append(text, sizeof text, &len, d->wanted->gateway_id) &&
-              mr_js_text_append(text, sizeof text, &len, MR_STR(".")) &&
-              mr_js_token_append(text, sizeof text, &len, d->wanted->subscription_id);
-    if (!ok)
-        return mr_reject(err, MR_USAGE, "jetstream.subject: a subject of over %d bytes",
-                         MR_JS_SUBJECT_MAX - 1);
-    d->subject = strdup(text);
-    snprintf(d->id_end, sizeof d->id_end, "@%016" PRIx64, mr_js_hash((struct mr_str){text, len}));
-    return d->subject ? MR_OK : mr_fail(err, MR_FATAL, "make subject %s", text);
-}
-
-static enum mr_rc make_durable(struct js_sink *g, uint32_t i, struct mr_err *err)
-{
-    struct durable *d = &g->all[i];
-    struct mr_json json = {0};
-    d->wanted = &g->wanted.items[i];
-    g->by_subject[i] = d;
-    mr_json_put_raw(&json, MR_STR(",\"gatewayId\":"));
-    mr_json_put_string(&json, d->wanted->gateway_id);
-    mr_json_put_raw(&json, MR_STR(",\"subscriptionId\":"));
-    mr_json_put_string(&json, d->wanted->subscription_id);
-    mr_json_put_raw(&json, MR_STR("}"));
-    d->end = (struct mr_str){json.data, json.len}; /* now ours */
-    if (json.failed)
-        return mr_fail(err, MR_FATAL, "prepare subscriptions");
-    return make_subject(d, g->base.config->jetstream_subject.text, err);
-}
-
-static enum mr_rc make_durables(struct js_sink *g, struct mr_err *err)
-{
-    uint32_t count = g->wanted.count;
-    g->all = calloc(count + 1, sizeof *g->all);
-    g->by_subject = calloc(count + 1, sizeof(struct durable *));
-    if (!g->all || !g->by_subject)
-        return mr_fail(err, MR_FATAL, "prepare %u subscriptions", count);
-    for (uint32_t i = 0; i < count; i++) {
-        enum mr_rc rc = make_durable(g, i, err);
-        if (rc != MR_OK)
-            return rc;
-    }
-    qsort(g->by_subject, count, sizeof(struct durable *), by_subject);
-    for (uint32_t i = 1; i < count; i++)
-        if (strcmp(g->by_subject[i - 1]->subject, g->by_subject[i]->subject) == 0)
-            return mr_reject(err, MR_USAGE, "%s: %s is there twice",
-                             g->base.config->jetstream_subscriptions.text,
-                             g->by_subject[i]->subject);
-    return MR_OK;
+    mr_js_durables_stored(&g->all, message, log_id_of(g));
 }
 
 static void sink_free(struct js_sink *g)
 {
-    for (uint32_t i = 0; g->all && i < g->wanted.count; i++) {
-        free(g->all[i].subject);
-        free((char *)(uintptr_t)g->all[i].end.data);
-    }
-    free(g->all);
-    free(g->by_subject);
-    mr_js_wanted_fini(&g->wanted);
+    mr_js_durables_fini(&g->all);
     mr_js_outbox_fini(&g->outbox);
     mr_json_fini(&g->parcel.json);
     free(g);
@@ -178,9 +95,8 @@ static enum mr_rc sink_open(struct mr_sink **out, const struct mr_config *config
         return mr_fail(err, MR_FATAL, "open the JetStream sink");
     g->base = (struct mr_sink){.ops = &mr_sink_jetstream, .config = config, .cell = cell};
     g->outbox.wake_fd = -1;
-    enum mr_rc rc = mr_js_wanted_read(config->jetstream_subscriptions.text, &g->wanted, err);
-    if (rc == MR_OK)
-        rc = make_durables(g, err);
+    const char *file = config->jetstream_subscriptions.text;
+    enum mr_rc rc = mr_js_durables_init(&g->all, config, *file ? file : NULL, err);
     if (rc == MR_OK)
         rc = mr_js_outbox_init(&g->outbox, config->jetstream_queue_size, err);
     if (rc != MR_OK) {
@@ -222,30 +138,13 @@ static void follow_safe(struct js_sink *g)
 
 static void tell_open(struct js_sink *g, struct mr_request *out)
 {
-    struct mr_marker marker = {.log_id = log_id_of(g), .sequence = g->handed};
-    mr_marker_format(marker, g->after);
     g->gateway++;
-    g->next_wanted = 0;
     g->confirmed = 0;
     g->asked_tail = UINT64_MAX;
     g->heartbeat_due = false;
-    g->phase = PHASE_SUBSCRIBE;
+    g->phase = PHASE_RUN;
+    mr_js_durables_again(&g->all);
     *out = (struct mr_request){.kind = MR_REQUEST_OPEN, .gateway = g->gateway};
-}
-
-static void tell_subscribe(struct js_sink *g, struct mr_request *out)
-{
-    const struct mr_js_wanted *wanted = g->all[g->told].wanted;
-    *out = (struct mr_request){
-        .kind = MR_REQUEST_SUBSCRIBE,
-        .gateway = g->gateway,
-        .subscription_id = {(const char *)&g->told, sizeof g->told},
-        .database = wanted->database,
-        .collection = wanted->collection,
-        .predicates = wanted->predicates,
-        .predicate_count = wanted->predicate_count,
-        .after = mr_str_from(g->after),
-    };
 }
 
 static enum mr_rc tell_heartbeat(struct js_sink *g, struct mr_request *out)
@@ -259,6 +158,21 @@ static enum mr_rc tell_heartbeat(struct js_sink *g, struct mr_request *out)
     return MR_OK;
 }
 
+static enum mr_rc tell_next(struct js_sink *g, struct mr_request *out)
+{
+    const struct mr_marker handed = {.log_id = log_id_of(g), .sequence = g->handed};
+    enum mr_rc rc = mr_js_durables_poll(&g->all, handed, out);
+    if (rc != MR_OK)
+        return tell_heartbeat(g, out);
+    out->gateway = g->gateway;
+    if (out->kind == MR_REQUEST_UNSUBSCRIBE) {
+        const struct mr_js_durable *d = mr_js_durables_find(&g->all, out->subscription_id);
+        g->confirmed -= d->confirmed;
+        mr_gauge(g->base.cell, MR_COUNTER_JS_SUBSCRIPTIONS, g->confirmed);
+    }
+    return MR_OK;
+}
+
 static enum mr_rc sink_poll(struct mr_sink *sink, struct mr_request *out)
 {
     struct js_sink *g = from_base(sink);
@@ -267,18 +181,11 @@ static enum mr_rc sink_poll(struct mr_sink *sink, struct mr_request *out)
     case PHASE_CONNECT:
         if (!atomic_load_explicit(&g->sender.ready, memory_order_acquire))
             return MR_AGAIN;
+        mr_js_durables_index(&g->all);
         tell_open(g, out);
         return MR_OK;
-    case PHASE_SUBSCRIBE:
-        if (g->next_wanted < g->wanted.count) {
-            g->told = g->next_wanted++;
-            tell_subscribe(g, out);
-            return MR_OK;
-        }
-        g->phase = PHASE_RUN;
-        return tell_heartbeat(g, out);
     case PHASE_RUN:
-        return tell_heartbeat(g, out);
+        return tell_next(g, out);
     case PHASE_CUT:
         g->phase = PHASE_DRAIN;
         *out = (struct mr_request){.kind = MR_REQUEST_CLOSE, .gateway = g->gateway};
@@ -313,13 +220,44 @@ static void sink_release(struct mr_sink *sink, struct mr_parcel *parcel)
     (void)parcel;
 }
 
-/* The message of one subscription. Too large for the queue: it goes without its payload. */
-static enum mr_rc put(struct js_sink *g, const struct durable *d, const struct mr_parcel *p)
+/* What the event did to the subscription's result set, in the room behind the event. */
+static void put_transition(struct mr_json *json, enum mr_transition transition)
+{
+    static const char *const names[] = {[MR_TRANSITION_ENTERED] = "entered",
+                                        [MR_TRANSITION_STAYED] = "stayed",
+                                        [MR_TRANSITION_LEFT] = "left",
+                                        [MR_TRANSITION_UNKNOWN] = "unknown"};
+    if (transition == MR_TRANSITION_NONE)
+        return;
+    mr_json_put_raw(json, MR_STR(",\"transition\":"));
+    mr_json_put_string(json, mr_str_from(names[transition]));
+}
+
+/* Too large for the queue: it goes without its payload. */
+static enum mr_rc put_omitted(struct js_sink *g, const struct mr_parcel *p, struct mr_js_message *m)
+{
+    char headers[MR_MESSAGE_HEADERS_MAX + 64];
+    int len = snprintf(headers, sizeof headers, "%.*sMillrace-Omitted: %zu bytes\r\n",
+                       (int)p->headers_len, p->headers, p->json.len);
+    m->headers = (struct mr_str){headers, (size_t)len};
+    m->payload = m->payload_end = (struct mr_str){NULL, 0};
+    enum mr_rc rc = mr_js_outbox_put(&g->outbox, m);
+    if (rc == MR_OK)
+        atomic_fetch_add_explicit(&g->sender.oversize, 1, memory_order_relaxed);
+    return rc;
+}
+
+/* The message of one subscription. */
+static enum mr_rc put(struct js_sink *g, const struct mr_js_durable *d, struct mr_parcel *p,
+                      enum mr_transition transition)
 {
     char id[MR_MESSAGE_ID_MAX + sizeof d->id_end];
     memcpy(id, p->id, p->id_len);
-    size_t id_end_len = strlen(d->id_end);
+    size_t id_end_len = strlen(d->id_end), event_len = p->json.len;
     memcpy(id + p->id_len, d->id_end, id_end_len);
+    put_transition(&p->json, transition);
+    if (p->json.failed)
+        return MR_FULL;
     struct mr_js_message m = {
         .tag = p->marker.sequence,
         .queued_ns = mr_clock_ns(),
@@ -330,26 +268,8 @@ static enum mr_rc put(struct js_sink *g, const struct durable *d, const struct m
         .payload_end = d->end,
     };
     enum mr_rc rc = mr_js_outbox_put(&g->outbox, &m);
-    if (rc != MR_USAGE)
-        return rc;
-    char headers[MR_MESSAGE_HEADERS_MAX + 64];
-    int len = snprintf(headers, sizeof headers, "%.*sMillrace-Omitted: %zu bytes\r\n",
-                       (int)p->headers_len, p->headers, p->json.len);
-    m.headers = (struct mr_str){headers, (size_t)len};
-    m.payload = m.payload_end = (struct mr_str){NULL, 0};
-    rc = mr_js_outbox_put(&g->outbox, &m);
-    if (rc == MR_OK)
-        atomic_fetch_add_explicit(&g->sender.oversize, 1, memory_order_relaxed);
-    return rc;
-}
-
-static struct durable *find(struct js_sink *g, struct mr_str subscription_id)
-{
-    uint32_t index;
-    MR_ASSERT(subscription_id.len == sizeof index);
-    memcpy(&index, subscription_id.data, sizeof index);
-    MR_ASSERT(index < g->wanted.count);
-    return &g->all[index];
+    p->json.len = event_len;
+    return rc == MR_USAGE ? put_omitted(g, p, &m) : rc;
 }
 
 static enum mr_rc sink_deliver(struct mr_sink *sink, mr_gateway_id gateway,
@@ -359,12 +279,16 @@ static enum mr_rc sink_deliver(struct mr_sink *sink, mr_gateway_id gateway,
     if (gateway != g->gateway || g->phase == PHASE_CUT || g->phase == PHASE_DRAIN)
         return MR_CLOSED;
     for (uint32_t i = 0; i < delivery->count; i++) {
-        struct durable *d = find(g, delivery->subscription_ids[i]);
+        struct mr_js_durable *d = mr_js_durables_find(&g->all, delivery->subscription_ids[i]);
+        if (!d || parcel->marker.sequence > d->last)
+            continue; /* it has ended; the pump is about to hear of it */
         if (parcel->marker.sequence <= d->through) {
             atomic_fetch_add_explicit(&g->sender.skipped, 1, memory_order_relaxed);
             continue;
         }
-        if (put(g, d, parcel) != MR_OK) {
+        enum mr_transition transition =
+            delivery->transitions ? delivery->transitions[i] : MR_TRANSITION_NONE;
+        if (put(g, d, parcel, transition) != MR_OK) {
             mr_log_info("jetstream", "queue_full",
                         "sequence=%" PRIu64 " effect=\"goes on from the log behind %" PRIu64
                         " when there is room\"",
@@ -384,14 +308,15 @@ static enum mr_rc sink_notify(struct mr_sink *sink, mr_gateway_id gateway,
     struct js_sink *g = from_base(sink);
     if (gateway != g->gateway)
         return MR_CLOSED;
+    const struct mr_js_durable *d = mr_js_durables_find(&g->all, notice->subscription_id);
     mr_log_warn("jetstream", "subscription_in_trouble", "subject=%s code=%.*s why=\"%.*s\"",
-                find(g, notice->subscription_id)->subject, (int)notice->code.len, notice->code.data,
+                d ? d->subject : "", (int)notice->code.len, notice->code.data,
                 (int)notice->text.len, notice->text.data);
     return MR_OK;
 }
 
 /* The log no longer reaches back to where this subscription was: its reader is told so. */
-static void tell_gap(struct js_sink *g, const struct durable *d, struct mr_str progress)
+static void tell_gap(struct js_sink *g, const struct mr_js_durable *d, struct mr_str progress)
 {
     char id[128], headers[256], text[256];
     int id_len =
@@ -422,14 +347,18 @@ static enum mr_rc sink_respond(struct mr_sink *sink, mr_gateway_id gateway,
     struct js_sink *g = from_base(sink);
     if (gateway != g->gateway)
         return MR_CLOSED;
-    const struct durable *d = find(g, response->subscription_id);
+    struct mr_js_durable *d = mr_js_durables_find(&g->all, response->subscription_id);
+    if (!d || d->state != MR_JS_TOLD)
+        return MR_OK; /* it has ended meanwhile */
     if (!response->success) {
         mr_count(sink->cell, MR_COUNTER_JS_REJECTED, 1);
         mr_log_error("jetstream", "subscription_refused", "subject=%s why=\"%.*s\"", d->subject,
                      (int)response->error.len, response->error.data);
         return MR_OK;
     }
-    mr_gauge(sink->cell, MR_COUNTER_JS_SUBSCRIPTIONS, ++g->confirmed);
+    g->confirmed += !d->confirmed;
+    d->confirmed = true;
+    mr_gauge(sink->cell, MR_COUNTER_JS_SUBSCRIPTIONS, g->confirmed);
     if (response->resync) {
         mr_log_error("jetstream", "resync", "subject=%s why=\"the log does not reach back\"",
                      d->subject);
@@ -448,9 +377,13 @@ static enum mr_rc sink_acknowledge(struct mr_sink *sink, mr_gateway_id gateway,
     if (gateway != g->gateway)
         return MR_CLOSED;
     g->heartbeat_due = false;
-    /* A cut in between: what was handed over after it is not in the queue. */
-    if (g->phase != PHASE_RUN || mr_marker_parse(progress, &marker, NULL) != MR_OK ||
-        marker.sequence < g->handed)
+    /* A cut in between: what was handed over after it is not in the queue. Who was not told of yet
+     * was not counted with. */
+    if (g->phase != PHASE_RUN || mr_js_durables_behind(&g->all) ||
+        mr_marker_parse(progress, &marker, NULL) != MR_OK)
+        return MR_OK;
+    marker.sequence = mr_js_durables_limit(&g->all, marker.sequence);
+    if (marker.sequence < g->handed)
         return MR_OK;
     g->handed = marker.sequence;
     if (g->asked_tail == UINT64_MAX) {
@@ -461,10 +394,26 @@ static enum mr_rc sink_acknowledge(struct mr_sink *sink, mr_gateway_id gateway,
     return MR_OK;
 }
 
+static enum mr_rc sink_durable_begin(struct mr_sink *sink, const struct mr_sink_durable *durable,
+                                     uint32_t *handle, struct mr_err *err)
+{
+    enum mr_rc rc = mr_js_durables_begin(&from_base(sink)->all, durable, handle, err);
+    if (rc != MR_OK)
+        mr_count(sink->cell, MR_COUNTER_JS_REJECTED, 1);
+    return rc;
+}
+
+static void sink_durable_end(struct mr_sink *sink, uint32_t handle)
+{
+    mr_js_durables_end(&from_base(sink)->all, handle);
+}
+
+/* A cut costs little here, so a catch-up, which waits above one half, may go on until little room
+ * is left: live deliveries that keep the queue half full must not hold it up for ever. */
 static double sink_fill(struct mr_sink *sink, mr_gateway_id gateway)
 {
     struct js_sink *g = from_base(sink);
-    return gateway == g->gateway ? mr_js_outbox_fill(&g->outbox) : 1;
+    return gateway == g->gateway ? mr_js_outbox_fill(&g->outbox) * CATCH_UP_SHARE : 1;
 }
 
 static void sink_flush(struct mr_sink *sink)
@@ -497,6 +446,8 @@ const struct mr_sink_ops mr_sink_jetstream = {
     .notify = sink_notify,
     .respond = sink_respond,
     .acknowledge = sink_acknowledge,
+    .durable_begin = sink_durable_begin,
+    .durable_end = sink_durable_end,
     .fill = sink_fill,
     .flush = sink_flush,
     .serving = sink_serving,

@@ -135,11 +135,13 @@ static enum mr_rc take_member(const struct mr_bson_element *element, struct mr_j
         return take_text(element, &out->database, err);
     if (mr_str_equal(element->key, MR_STR("collection")))
         return take_text(element, &out->collection, err);
+    if (mr_str_equal(element->key, MR_STR("cel")))
+        return take_text(element, &out->cel, err);
     if (mr_str_equal(element->key, MR_STR("filters")))
         return take_filters(&element->value, out, err);
     return mr_reject(err, MR_USAGE,
                      "\"%.*s\": unknown; expected gatewayId, subscriptionId, database, collection, "
-                     "filters",
+                     "filters, cel",
                      (int)(element->key.len < 40 ? element->key.len : 40), element->key.data);
 }
 

@@ -4,13 +4,14 @@
  *   {"gatewayId":"g1","subscriptionId":"s1","database":"shop","collection":"orders",
  *    "filters":[{"field":"status","op":"==","value":"open"}]}
  *
- * filters may be missing; "tenant" is another word for database. Empty lines are passed over. */
+ * filters and "cel" (an expression that must hold, too) may be missing; "tenant" is another word
+ * for database. Empty lines are passed over. */
 #ifndef MR_PUBLISHER_SINKS_JETSTREAM_FILE_H
 #define MR_PUBLISHER_SINKS_JETSTREAM_FILE_H
 #include "publisher/sink.h"
 
 struct mr_js_wanted {
-    struct mr_str gateway_id, subscription_id, database, collection;
+    struct mr_str gateway_id, subscription_id, database, collection, cel;
     struct mr_predicate *predicates;
     uint32_t predicate_count;
     uint8_t *bytes; /* owned: what the strings point into */

@@ -45,6 +45,34 @@ def test_a_subscription_is_registered_seen_renewed_and_removed(rest):
     assert rest.get("s1").status == 404
 
 
+def test_an_expression_stands_beside_filters_and_is_shown_and_explained(rest):
+    filters, cel = [{"field": "a", "op": "==", "value": 1}], 'doc.b > 2 && doc.name.startsWith("x")'
+    assert rest.register("s1", filters=filters, cel=cel).status == 201
+    seen = rest.get("s1").json
+    assert seen["cel"] == cel and seen["filters"] == filters
+    assert "cel" not in (rest.register("s2", filters=filters), rest.get("s2").json)[1]
+
+    def explained(document):
+        body = {"tenant": "db", "collection": "c0", "subscriptionId": "s1", "document": document}
+        one = rest.ask("POST", "/internal/v1/explain", body).json["subscriptions"][0]
+        return one["matches"], one["filters"][0]["holds"], one["celHolds"]
+    assert explained({"a": 1, "b": 3, "name": "xy"}) == (True, True, True)
+    assert explained({"a": 2, "b": 3, "name": "xy"}) == (False, False, True)
+    assert explained({"a": 1, "b": 3, "name": "yx"}) == (False, True, False)
+    body = {"gatewayId": "g1", "tenant": "db", "collection": "c0", "cel": "doc.b == 5"}
+    assert rest.ask("PUT", "/internal/v1/subscriptions/s1", body).status == 200
+    assert rest.get("s1").json["cel"] == "doc.b == 5" and rest.get("s1").json["filters"] == []
+
+
+@pytest.mark.parametrize("cel, message", [
+    ("doc.a ==", "cel: 1:9: "), ("1 + 1", "cel: 1:1: "), ("doc.a == nobody", "cel: 1:10: "), ("(" * 500, "cel: "),
+])
+def test_an_expression_that_does_not_compile_is_told_with_its_place(rest, cel, message):
+    answer = rest.register("s1", cel=cel)
+    assert (answer.status, answer.code) == (400, "CEL_COMPILATION_FAILED") and answer.json["message"].startswith(message)
+    assert rest.register("s1", cel=7).json["message"] == "cel: expected a string"
+
+
 def test_an_id_is_taken_once(rest):
     assert rest.register("s1").status == 201
     again = rest.register("s1", gateway="g2")

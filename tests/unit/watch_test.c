@@ -132,9 +132,9 @@ static void subscribe(struct world *w, uint32_t number)
     void *program;
     uint32_t len;
     assert_int_equal(mr_program_compile(w->compiler, &source, &program, &len, NULL), MR_OK);
-    assert_int_equal(mr_watch_add(w->watch, number, s->moves ? MR_SUBSCRIBE_TRANSITIONS : 0, program,
-                                  len),
-                     MR_OK);
+    assert_int_equal(
+        mr_watch_add(w->watch, number, s->moves ? MR_SUBSCRIBE_TRANSITIONS : 0, program, len),
+        MR_OK);
     free(program);
     for (uint32_t i = 0; i < DOCUMENTS; i++) /* it has read the collection before */
         s->set[i] = w->documents[i].there && holds(s, i, &w->documents[i]);
@@ -195,7 +195,8 @@ static struct mr_event make_event(struct world *w, const struct change *c, char 
 static void check_moving(struct subscription *s, uint32_t number, const struct change *c,
                          enum mr_transition told)
 {
-    bool was = c->old.there && holds(s, c->id, &c->old), is = c->new.there && holds(s, c->id, &c->new);
+    bool was = c->old.there && holds(s, c->id, &c->old),
+         is = c->new.there &&holds(s, c->id, &c->new);
     bool known = c->op == MR_OP_INSERT || c->with_before;
     enum mr_transition expected = MR_TRANSITION_NONE;
     if (!known)
@@ -244,9 +245,9 @@ static void deliver(struct world *w, const struct change *c)
         } else {
             assert_int_equal(tag, 0);
             const struct document none = {.a = -1, .b = -1};
-            const struct document *seen = c->with_after                               ? &c->new
+            const struct document *seen = c->with_after                             ? &c->new
                                           : c->op == MR_OP_DELETE && c->with_before ? &c->old
-                                                                                      : &none;
+                                                                                    : &none;
             assert_int_equal(there, holds(s, c->id, seen));
         }
         w->checked++;
@@ -318,8 +319,8 @@ static void what_is_told_keeps_every_result_set_as_the_model_has_it(void **state
         if (i % 64 > 0)
             continue;
         for (uint32_t n = 0; n < SUBSCRIPTIONS; n++)
-            for (uint32_t d = 0; w.subscriptions[n].there && w.subscriptions[n].moves && d < DOCUMENTS;
-                 d++)
+            for (uint32_t d = 0;
+                 w.subscriptions[n].there && w.subscriptions[n].moves && d < DOCUMENTS; d++)
                 assert_int_equal(w.subscriptions[n].set[d],
                                  w.documents[d].there &&
                                      holds(&w.subscriptions[n], d, &w.documents[d]));
