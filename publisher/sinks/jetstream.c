@@ -223,9 +223,9 @@ static void sink_release(struct mr_sink *sink, struct mr_parcel *parcel)
 /* What the event did to the subscription's result set, in the room behind the event. */
 static void put_transition(struct mr_json *json, enum mr_transition transition)
 {
-    static const char *const names[] = {[MR_TRANSITION_ENTERED] = "entered",
-                                        [MR_TRANSITION_STAYED] = "stayed",
-                                        [MR_TRANSITION_LEFT] = "left",
+    static const char *const names[] = {[MR_TRANSITION_ENTER] = "entered",
+                                        [MR_TRANSITION_STAY] = "stayed",
+                                        [MR_TRANSITION_LEAVE] = "left",
                                         [MR_TRANSITION_UNKNOWN] = "unknown"};
     if (transition == MR_TRANSITION_NONE)
         return;
