@@ -6,6 +6,7 @@
 #include <netdb.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -18,6 +19,7 @@ enum { CONNECTIONS_MAX = 128, CONNECTION_TIMEOUT_S = 10, CONNECTION_BYTES = 1638
 struct mr_http {
     struct MHD_Daemon *daemon;
     struct mr_inspect inspect;
+    const char *token; /* of /metrics; empty: none */
     uint64_t started_ns;
     int epoll_fd; /* the daemon's own */
     uint16_t port;
@@ -35,6 +37,23 @@ static void metrics(struct mr_http *http, FILE *out)
 {
     mr_inspect_refresh(&http->inspect);
     mr_inspect_prometheus(&http->inspect, out);
+}
+
+/* In a time that tells nothing of where the first difference is. */
+static bool may_read(const struct mr_http *http, struct MHD_Connection *connection)
+{
+    static const char bearer[] = "Bearer ";
+    const size_t bearer_len = sizeof bearer - 1, len = strlen(http->token);
+    const char *value =
+        MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_AUTHORIZATION);
+    if (len == 0)
+        return true;
+    if (!value || strncasecmp(value, bearer, bearer_len) != 0 || strlen(value) != bearer_len + len)
+        return false;
+    unsigned char difference = 0;
+    for (size_t i = 0; i < len; i++)
+        difference |= (unsigned char)(value[bearer_len + i] ^ http->token[i]);
+    return difference == 0;
 }
 
 static bool excluded(struct MHD_Connection *connection, const char *name)
@@ -119,6 +138,10 @@ static unsigned route(struct mr_http *http, struct MHD_Connection *connection, c
                       const char **type, FILE *out)
 {
     *type = "text/plain; charset=utf-8";
+    if (strcmp(path, "/metrics") == 0 && !may_read(http, connection)) {
+        fputs("expected the token of http.metrics_token: Authorization: Bearer TOKEN\n", out);
+        return MHD_HTTP_UNAUTHORIZED;
+    }
     if (strcmp(path, "/metrics") == 0) {
         *type = "text/plain; version=0.0.4; charset=utf-8";
         metrics(http, out);
@@ -156,6 +179,8 @@ static enum MHD_Result reply(struct MHD_Connection *connection, struct answer *a
     }
     MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, answer->type);
     MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
+    if (answer->status == MHD_HTTP_UNAUTHORIZED)
+        MHD_add_response_header(response, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer");
     if (answer->status == MHD_HTTP_METHOD_NOT_ALLOWED)
         MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, "GET, HEAD");
     enum MHD_Result result = MHD_queue_response(connection, answer->status, response);
@@ -228,18 +253,20 @@ static enum mr_rc listen_on(const char *address, int *out, uint16_t *port, struc
     return rc;
 }
 
-enum mr_rc mr_http_open(struct mr_http **out, const char *address, const char *instance,
+enum mr_rc mr_http_open(struct mr_http **out, const struct mr_http_options *options,
                         struct mr_err *err)
 {
     int fd;
+    const char *address = options->listen;
     struct mr_http *http = calloc(1, sizeof *http);
     if (!http)
         return mr_fail(err, MR_FATAL, "open http on %s", address);
     http->started_ns = mr_clock_ns();
+    http->token = options->token;
     enum mr_rc rc = listen_on(address, &fd, &http->port, err);
     if (rc != MR_OK)
         goto out_free;
-    rc = mr_inspect_open(&http->inspect, instance, err);
+    rc = mr_inspect_open(&http->inspect, options->instance, err);
     if (rc != MR_OK) {
         close(fd);
         goto out_free;

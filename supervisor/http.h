@@ -6,7 +6,8 @@
  * out, /readyz/NAME asks for one alone /health                      JSON: status ok | degraded |
  * unhealthy (503), uptime, checks
  *
- * Runs inside the supervisor's own loop: no thread. Open to whoever reaches the address. */
+ * Runs inside the supervisor's own loop: no thread. Open to whoever reaches the address; /metrics
+ * may ask for a token. */
 #ifndef MR_SUPERVISOR_HTTP_H
 #define MR_SUPERVISOR_HTTP_H
 #include <stdint.h>
@@ -15,9 +16,14 @@
 
 struct mr_http;
 
-/* Listen on "host:port" ("127.0.0.1:9090", "[::1]:9090"; port 0: any). The board of the instance
+struct mr_http_options {
+    const char *listen;   /* "host:port": "127.0.0.1:9090", "[::1]:9090"; port 0: any */
+    const char *instance; /* its name */
+    const char *token;    /* bearer token of /metrics, borrowed until close; empty: none */
+};
+/* Listen. The board of the instance
  * must be there. MR_USAGE: no such address; MR_RETRY: in use. */
-MR_MUST_USE enum mr_rc mr_http_open(struct mr_http **out, const char *listen, const char *instance,
+MR_MUST_USE enum mr_rc mr_http_open(struct mr_http **out, const struct mr_http_options *options,
                                     struct mr_err *err);
 void mr_http_close(struct mr_http **http);
 int mr_http_fd(const struct mr_http *http);        /* readable when work is due; for epoll */

@@ -292,8 +292,10 @@ static enum mr_rc open_http(struct mr_supervisor *s, struct mr_err *err)
 {
     if (!s->config.http_listen.text[0])
         return MR_OK;
-    enum mr_rc rc =
-        mr_http_open(&s->http, s->config.http_listen.text, s->config.instance_name.text, err);
+    const struct mr_http_options options = {.listen = s->config.http_listen.text,
+                                            .instance = s->config.instance_name.text,
+                                            .token = s->config.http_metrics_token.text};
+    enum mr_rc rc = mr_http_open(&s->http, &options, err);
     if (rc != MR_OK)
         return rc;
     struct epoll_event event = {.events = EPOLLIN, .data.u64 = EVENT_HTTP};

@@ -38,6 +38,7 @@ static void connection_changed(void *context, struct MHD_Connection *connection,
     }
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    mr_rest_tls_begin(rest->tls, connection);
     *state = info ? mr_rest_guard_enter(&rest->guard, info->connect_fd, mr_clock_ns()) : NULL;
 }
 

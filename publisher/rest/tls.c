@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <gnutls/abstract.h>
 #include <gnutls/gnutls.h>
+#include <gnutls/x509.h>
 #include <microhttpd.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -26,10 +27,11 @@ struct generation {
 
 struct mr_rest_tls {
     const struct mr_config *config;
-    char *trust;          /* NUL-terminated */
+    char *trust;          /* tls.client_ca at start, NUL-terminated: clients are asked */
     pthread_mutex_t lock; /* of what follows */
     struct generation *current;
-    struct stat certificate, key; /* as last read */
+    gnutls_x509_trust_list_t authorities;    /* tls.client_ca as it is now; NULL: none */
+    struct stat certificate, key, client_ca; /* as last read */
 };
 
 static struct mr_rest_tls *the_tls;
@@ -129,14 +131,58 @@ void *mr_rest_tls_callback(void)
     return out;
 }
 
+/* The authorities of tls.client_ca, in place of those there were. */
+static enum mr_rc load_authorities(struct mr_rest_tls *tls, struct mr_err *err)
+{
+    const char *path = tls->config->tls_client_ca.text;
+    gnutls_datum_t pem = {0};
+    gnutls_x509_trust_list_t list = NULL;
+    enum mr_rc rc = read_file("tls.client_ca", path, &pem, err);
+    if (rc != MR_OK)
+        return rc;
+    int count = gnutls_x509_trust_list_init(&list, 0);
+    if (count == 0)
+        count = gnutls_x509_trust_list_add_trust_mem(list, &pem, NULL, GNUTLS_X509_FMT_PEM, 0, 0);
+    free(pem.data);
+    if (count <= 0) {
+        if (list)
+            gnutls_x509_trust_list_deinit(list, 1);
+        return mr_reject(err, MR_USAGE, "tls.client_ca %s: %s", path,
+                         count < 0 ? gnutls_strerror(count) : "no certificate in it");
+    }
+    pthread_mutex_lock(&tls->lock);
+    gnutls_x509_trust_list_t old = tls->authorities;
+    tls->authorities = list;
+    pthread_mutex_unlock(&tls->lock);
+    if (old)
+        gnutls_x509_trust_list_deinit(old, 1);
+    return MR_OK;
+}
+
 static bool changed(const struct stat *a, const struct stat *b)
 {
     return a->st_mtim.tv_sec != b->st_mtim.tv_sec || a->st_mtim.tv_nsec != b->st_mtim.tv_nsec ||
            a->st_ino != b->st_ino || a->st_size != b->st_size;
 }
 
+static void refresh_authorities(struct mr_rest_tls *tls)
+{
+    struct stat client_ca;
+    struct mr_err err = {0};
+    if (!tls->authorities || stat(tls->config->tls_client_ca.text, &client_ca) != 0 ||
+        !changed(&client_ca, &tls->client_ca))
+        return;
+    if (load_authorities(tls, &err) != MR_OK) { /* as a certificate */
+        mr_log_warn("rest", "client_ca_not_taken", "why=\"%s\"", err.text);
+        return;
+    }
+    tls->client_ca = client_ca;
+    mr_log_info("rest", "client_ca_taken", "file=%s", tls->config->tls_client_ca.text);
+}
+
 void mr_rest_tls_refresh(struct mr_rest_tls *tls)
 {
+    refresh_authorities(tls);
     struct stat certificate, key;
     struct generation *g;
     struct mr_err err = {0};
@@ -174,6 +220,10 @@ enum mr_rc mr_rest_tls_open(struct mr_rest_tls **out, const struct mr_config *co
     enum mr_rc rc = load(config, &tls->current, err);
     if (rc == MR_OK && *config->tls_client_ca.text)
         rc = read_file("tls.client_ca", config->tls_client_ca.text, &trust, err);
+    if (trust.data) {
+        (void)stat(config->tls_client_ca.text, &tls->client_ca);
+        rc = load_authorities(tls, err);
+    }
     tls->trust = (char *)trust.data;
     the_tls = tls;
     *out = tls;
@@ -192,6 +242,8 @@ void mr_rest_tls_close(struct mr_rest_tls **out)
         destroy(tls->current);
         tls->current = older;
     }
+    if (tls->authorities)
+        gnutls_x509_trust_list_deinit(tls->authorities, 1);
     pthread_mutex_destroy(&tls->lock);
     free(tls->trust);
     free(tls);
@@ -204,12 +256,46 @@ const char *mr_rest_tls_trust(const struct mr_rest_tls *tls)
     return tls->trust;
 }
 
-bool mr_rest_tls_verified(const struct mr_rest_tls *tls, struct MHD_Connection *connection)
+void mr_rest_tls_begin(const struct mr_rest_tls *tls, struct MHD_Connection *connection)
 {
-    unsigned status = 1;
+    const union MHD_ConnectionInfo *info =
+        tls && tls->trust ? MHD_get_connection_info(connection, MHD_CONNECTION_INFO_GNUTLS_SESSION)
+                          : NULL;
+    if (info) /* those of the start may not be those of now */
+        gnutls_certificate_send_x509_rdn_sequence(info->tls_session, 1);
+}
+
+/* Lock held. */
+static bool is_trusted(const struct mr_rest_tls *tls, gnutls_session_t session)
+{
+    unsigned count = 0, status = 1;
+    gnutls_x509_crt_t chain[CHAIN_MAX];
+    const gnutls_datum_t *peers = gnutls_certificate_get_peers(session, &count);
+    unsigned made = 0;
+    if (!peers || count == 0 || count > CHAIN_MAX)
+        return false;
+    int rc = 0;
+    while (rc == 0 && made < count && (rc = gnutls_x509_crt_init(&chain[made])) == 0) {
+        rc = gnutls_x509_crt_import(chain[made], &peers[made], GNUTLS_X509_FMT_DER);
+        made++;
+    }
+    if (rc == 0)
+        rc = gnutls_x509_trust_list_verify_crt(tls->authorities, chain, count, 0, &status, NULL);
+    for (unsigned i = 0; i < made; i++)
+        gnutls_x509_crt_deinit(chain[i]);
+    return rc == 0 && status == 0;
+}
+
+bool mr_rest_tls_verified(struct mr_rest_tls *tls, struct MHD_Connection *connection)
+{
     if (!tls || !tls->trust)
         return true;
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_GNUTLS_SESSION);
-    return info && gnutls_certificate_verify_peers2(info->tls_session, &status) == 0 && status == 0;
+    if (!info)
+        return false;
+    pthread_mutex_lock(&tls->lock);
+    bool trusted = is_trusted(tls, info->tls_session);
+    pthread_mutex_unlock(&tls->lock);
+    return trusted;
 }

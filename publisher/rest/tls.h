@@ -16,6 +16,9 @@ void *mr_rest_tls_callback(void);
 const char *mr_rest_tls_trust(const struct mr_rest_tls *tls); /* PEM of tls.client_ca; NULL: none */
 /* Look whether the files have changed; take them over when they are good. Any thread. */
 void mr_rest_tls_refresh(struct mr_rest_tls *tls);
-/* Has the client shown a certificate that tls.client_ca signed? True when none is asked for. */
-bool mr_rest_tls_verified(const struct mr_rest_tls *tls, struct MHD_Connection *connection);
+/* A client has connected; before the handshake. tls NULL: there is no TLS. */
+void mr_rest_tls_begin(const struct mr_rest_tls *tls, struct MHD_Connection *connection);
+/* Has the client shown a certificate that tls.client_ca, as it is now, signed? True when none is
+ * asked for. */
+bool mr_rest_tls_verified(struct mr_rest_tls *tls, struct MHD_Connection *connection);
 #endif

@@ -5,6 +5,7 @@
  * subscribes are the pump's. */
 #include <stdlib.h>
 
+#include "common/clock.h"
 #include "common/log.h"
 #include "proto/json.h"
 #include "publisher/control.h"
@@ -29,6 +30,7 @@ struct grpc_sink {
     bool *is_dirty;  /* by place */
     uint32_t dirty_count;
     uint64_t gateways, rejected_counted;
+    uint64_t expires_ns; /* no token of an open stream expires before it */
     struct mr_json json; /* scratch */
 };
 
@@ -69,6 +71,7 @@ static enum mr_rc allocate(struct grpc_sink **out, const struct mr_config *confi
     size_t places = config->publisher_gateways_max;
     if (g) {
         g->base = (struct mr_sink){.ops = &mr_sink_grpc, .config = config, .cell = cell};
+        g->expires_ns = UINT64_MAX;
         g->known = calloc(places, sizeof(struct mr_grpc_stream *));
         g->dirty = calloc(places, sizeof *g->dirty);
         g->is_dirty = calloc(places, sizeof *g->is_dirty);
@@ -152,10 +155,29 @@ static void drop_current(struct grpc_sink *g)
     mr_grpc_request_drop(request);
 }
 
+/* Who opened a stream with a token that has expired has to show another one. */
+static void end_expired(struct grpc_sink *g)
+{
+    uint64_t now_ns = mr_clock_ns();
+    if (now_ns < g->expires_ns)
+        return;
+    g->expires_ns = UINT64_MAX;
+    for (uint32_t i = 0; i < g->streams.limits.streams_max; i++) {
+        uint64_t expires_ns = g->known[i] ? mr_grpc_stream_expires_ns(g->known[i]) : UINT64_MAX;
+        if (expires_ns <= now_ns)
+            mr_grpc_stream_end(g->known[i], GRPC_STATUS_UNAUTHENTICATED,
+                               "the token has expired; connect again with a new one and the last "
+                               "progress marker");
+        else if (expires_ns < g->expires_ns)
+            g->expires_ns = expires_ns;
+    }
+}
+
 static enum mr_rc sink_poll(struct mr_sink *sink, struct mr_request *out)
 {
     struct grpc_sink *g = from_base(sink);
     drop_current(g);
+    end_expired(g);
     struct mr_grpc_request *request = mr_grpc_inbox_take(&g->streams.inbox);
     uint64_t rejected = atomic_load_explicit(&g->streams.inbox.rejected, memory_order_relaxed);
     if (rejected != g->rejected_counted) {
@@ -166,6 +188,8 @@ static enum mr_rc sink_poll(struct mr_sink *sink, struct mr_request *out)
         return MR_AGAIN;
     if (request->request.kind == MR_REQUEST_OPEN) {
         g->known[mr_grpc_stream_place(request->request.gateway)] = request->stream;
+        uint64_t expires_ns = mr_grpc_stream_expires_ns(request->stream);
+        g->expires_ns = expires_ns < g->expires_ns ? expires_ns : g->expires_ns;
         mr_gauge(sink->cell, MR_COUNTER_GATEWAYS, ++g->gateways);
     } else if (request->request.kind == MR_REQUEST_CLOSE) {
         mr_gauge(sink->cell, MR_COUNTER_GATEWAYS, --g->gateways);

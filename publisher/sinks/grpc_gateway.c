@@ -287,13 +287,17 @@ double mr_grpc_stream_fill(struct mr_grpc_stream *stream)
     return !open || fill > 1 ? 1 : fill;
 }
 
-static void stop_stream(struct mr_grpc_stream *s)
+uint64_t mr_grpc_stream_expires_ns(const struct mr_grpc_stream *stream)
 {
+    return stream->scope ? stream->scope->expires_ns : UINT64_MAX;
+}
+
+void mr_grpc_stream_end(struct mr_grpc_stream *stream, grpc_status_code status, const char *text)
+{
+    struct mr_grpc_stream *s = stream;
     pthread_mutex_lock(&s->lock);
     bool over = s->state == MR_OUT_OVER;
-    bool close = mr_grpc_stream_advance(
-        s, MR_OUT_DRAIN, GRPC_STATUS_UNAVAILABLE,
-        "the publisher is stopping; connect again with the last progress marker");
+    bool close = mr_grpc_stream_advance(s, MR_OUT_DRAIN, status, text);
     bool nudge = !over && !s->nudged;
     s->nudged = s->nudged || nudge;
     pthread_mutex_unlock(&s->lock);
@@ -309,7 +313,9 @@ void mr_grpc_streams_stop(struct mr_grpc_streams *streams)
     streams->stopping = true;
     for (uint32_t i = 0; i < streams->limits.streams_max; i++) {
         if (streams->places[i])
-            stop_stream(streams->places[i]);
+            mr_grpc_stream_end(
+                streams->places[i], GRPC_STATUS_UNAVAILABLE,
+                "the publisher is stopping; connect again with the last progress marker");
     }
     pthread_mutex_unlock(&streams->lock);
 }

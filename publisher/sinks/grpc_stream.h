@@ -89,6 +89,11 @@ void mr_grpc_stream_flush(struct mr_grpc_stream *stream);
 /* Share of the queue in use, 0 to 1; 1 when the stream is over. */
 double mr_grpc_stream_fill(struct mr_grpc_stream *stream);
 
+/* Write what is queued, then end it with this status. */
+void mr_grpc_stream_end(struct mr_grpc_stream *stream, grpc_status_code status, const char *text);
+/* When its token expires, mr_clock_ns; UINT64_MAX: never. */
+uint64_t mr_grpc_stream_expires_ns(const struct mr_grpc_stream *stream);
+
 /* Let no new streams in; write what is queued to each, then end it with UNAVAILABLE. */
 void mr_grpc_streams_stop(struct mr_grpc_streams *streams);
 #endif

@@ -1,6 +1,7 @@
 """Attacks on the line: plain text, old protocols, certificates of strangers; and the renewal of certificates."""
 
 import os
+import shutil
 import socket
 import ssl
 import subprocess
@@ -21,7 +22,7 @@ class Bed:
         self.files = self.authority.issue("server")
         self.settings = {"tls.certificate": self.files[0], "tls.key": self.files[1]}
         if mutual:
-            self.settings["tls.client_ca"] = self.authority.certificate
+            self.settings["tls.client_ca"] = shutil.copy(self.authority.certificate, self.authority.path("clients.pem"))
 
 
 @pytest.fixture(scope="module", params=["tls", "mutual"])
@@ -116,6 +117,35 @@ def test_a_client_without_or_with_a_stranger_s_certificate_is_refused(bed, tmp_p
                 assert rest.register("s1").status == 401
         except (ssl.SSLError, OSError):
             pass  # not even a handshake
+
+
+def test_a_new_client_authority_is_taken_over_and_the_old_one_no_longer_counts(bed, tmp_path):
+    if not bed.mutual:
+        return
+    path = bed.instance.settings["tls.client_ca"]
+    before, other = open(path, encoding="utf-8").read(), Authority(tmp_path, "other")
+
+    def status(authority):
+        try:
+            pair = authority.issue("client")
+            with bed.instance.connect(context=tls_context(bed.authority.certificate, *pair)) as rest:
+                return rest.ask("GET", "/internal/v1/subscriptions?limit=1").status
+        except (ssl.SSLError, OSError):
+            return 401  # not even a handshake
+
+    def put(text):
+        with open(path + ".new", "w", encoding="utf-8") as out:
+            out.write(text)
+        os.replace(path + ".new", path)
+    assert status(bed.authority) == 200 and status(other) == 401
+    try:
+        put("rubbish")  # is not taken over
+        put(open(other.certificate, encoding="utf-8").read())
+        wait_for(lambda: status(other) == 200, 10, "the new authority")
+        assert status(bed.authority) == 401
+    finally:
+        put(before)
+    wait_for(lambda: status(bed.authority) == 200, 10, "the old authority again")
 
 
 def test_a_new_certificate_is_taken_over_without_a_restart(bed):

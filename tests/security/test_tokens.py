@@ -1,6 +1,8 @@
 """Attacks on who may do what: without a token, with somebody else's, with a forged one."""
 
 import time
+import urllib.error
+import urllib.request
 
 import grpc
 import pytest
@@ -167,3 +169,45 @@ def test_an_address_that_others_reach_needs_authentication(key):
         weak = one.command("check-config")
         assert "auth.token: expected at least 16" in weak.stdout + weak.stderr
         assert "short" not in weak.stdout + weak.stderr
+
+
+def test_an_expired_token_keeps_no_stream_open(instance):
+    pb = stubs()
+    bearers = [good(exp=int(time.time()) + 3), good(exp=int(time.time()) + 60), MASTER]
+    with grpc.insecure_channel(f"127.0.0.1:{instance.grpc_port}") as channel:
+        calls = [channel.stream_stream(
+            "/syntrix.streamer.v1.StreamerService/Stream", request_serializer=pb.GatewayMessage.SerializeToString,
+            response_deserializer=pb.StreamerMessage.FromString)(
+                held_open(pb.GatewayMessage(subscribe=pb.SubscribeRequest(
+                    subscription_id="a", database="db", collection="c0"))), metadata=[("authorization", f"Bearer {bearer}")])
+            for bearer in bearers]
+        got = [iter(call) for call in calls]
+        assert all(next(messages).subscribe_response.success for messages in got)
+        end = time.monotonic() + 8
+        try:
+            while time.monotonic() < end:
+                next(got[0])
+            raise AssertionError("the stream lives")
+        except grpc.RpcError as error:
+            assert error.code() == grpc.StatusCode.UNAUTHENTICATED and "expired" in error.details()
+        for call, messages in zip(calls[1:], got[1:]):
+            assert next(messages).WhichOneof("payload") == "delivery"
+            call.cancel()
+
+
+def test_metrics_ask_for_their_token(tmp_path):
+    def status(port, **headers):
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/metrics", headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            return error.code
+    with RestInstance({"http.metrics_token": MASTER}) as one:
+        one.start()
+        assert status(one.http_port) == 401
+        assert status(one.http_port, Authorization=f"Bearer {MASTER[:-1]}x") == 401
+        assert status(one.http_port, Authorization=f"Bearer {MASTER}") == 200
+        assert MASTER not in one.command("print-config").stdout
+        with urllib.request.urlopen(f"http://127.0.0.1:{one.http_port}/livez", timeout=10) as answer:
+            assert answer.status == 200
