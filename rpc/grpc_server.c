@@ -129,7 +129,11 @@ static void accepted(void *owner, bool ok)
         grpc_metadata_array_destroy(&s->metadata);
         return;
     }
-    struct mr_grpc_call call = {.server = s, .call = s->next};
+    struct mr_grpc_call call = {
+        .server = s,
+        .call = s->next,
+        .batch = mr_str_equal(header(s, "millrace-batch"), MR_STR("1")),
+    };
     grpc_call_details details = s->details;
     atomic_fetch_add_explicit(&s->calls, 1, memory_order_relaxed);
     struct mr_str path = mr_grpc_slice_str(&details.method);

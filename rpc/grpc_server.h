@@ -30,6 +30,7 @@ struct mr_grpc_call {
     grpc_call *call;
     struct mr_scope
         *scope; /* MR_GRPC_SCOPED: what the caller may do, a reference; NULL: everything */
+    bool batch; /* came with the metadata "millrace-batch: 1" */
 };
 
 /* Who may call a method. Authentication that is not configured lets everybody do everything. */

@@ -138,6 +138,11 @@ grpc_status_code mr_grpc_stream_admit(struct mr_grpc_streams *streams, struct mr
 
 /* Writing: either side. */
 
+static uint64_t out_bytes(const struct mr_out *out)
+{
+    return GRPC_SLICE_LENGTH(out->head) + GRPC_SLICE_LENGTH(out->body);
+}
+
 /* The chunk is written: take the next one. The newest message is left where it is until the pump
  * has flushed, so that a turn's messages go out together. */
 static void refill(struct mr_grpc_stream *s)
@@ -154,34 +159,55 @@ static void refill(struct mr_grpc_stream *s)
         s->chunk_answers += out->answer;
         s->chunk_deliveries += !out->answer;
         if (!out->answer)
-            s->chunk_bytes += GRPC_SLICE_LENGTH(out->head) + GRPC_SLICE_LENGTH(out->body);
+            s->chunk_bytes += out_bytes(out);
     }
     s->more = s->head < s->tail;
     s->busy = s->chunk_count > 0;
 }
 
-bool mr_grpc_stream_take(struct mr_grpc_stream *s, struct mr_out *out, bool *last)
+bool mr_grpc_stream_take(struct mr_grpc_stream *s, struct mr_out_run *run)
 {
     MR_ASSERT(!s->writing);
     if (s->chunk_at == s->chunk_count)
         refill(s);
     if (s->chunk_count == 0)
         return false;
-    *out = s->chunk[s->chunk_at++];
-    *last = s->chunk_at == s->chunk_count && !s->more;
+    struct mr_out *next = &s->chunk[s->chunk_at], *end = &s->chunk[s->chunk_count];
+    *run = (struct mr_out_run){.outs = next, .count = 1, .bytes = out_bytes(next)};
+    if (s->call.batch && !next->answer) {
+        while (++next < end && !next->answer &&
+               run->bytes + out_bytes(next) <= MR_GRPC_BATCH_BYTES_MAX) {
+            run->count++;
+            run->bytes += out_bytes(next);
+        }
+    }
+    s->chunk_at += run->count;
+    run->last = s->chunk_at == s->chunk_count && !s->more;
     s->writing = true;
     return true;
 }
 
 /* All but the last of what there is may wait in gRPC's buffer: it goes to the socket when that is
  * full or the last one pushes it out. */
-void mr_grpc_stream_write(struct mr_grpc_stream *s, struct mr_out *out, bool last)
+void mr_grpc_stream_write(struct mr_grpc_stream *s, const struct mr_out_run *run)
 {
-    size_t parts = GRPC_SLICE_LENGTH(out->body) ? 2 : 1;
-    grpc_byte_buffer *message =
-        grpc_raw_byte_buffer_create((grpc_slice[]){out->head, out->body}, parts);
-    mr_out_fini(out);
-    grpc_op op = mr_grpc_op_send(message, last ? 0 : GRPC_WRITE_BUFFER_HINT);
+    grpc_slice slices[1 + 2 * MR_GRPC_CHUNK];
+    size_t parts = 0;
+    if (run->count > 1) {
+        slices[parts++] = grpc_slice_malloc(mr_wire_batch_head_size(run->bytes));
+        mr_wire_put_batch_head(GRPC_SLICE_START_PTR(slices[0]), run->bytes);
+    }
+    for (uint32_t i = 0; i < run->count; i++) {
+        slices[parts++] = run->outs[i].head;
+        if (GRPC_SLICE_LENGTH(run->outs[i].body) > 0)
+            slices[parts++] = run->outs[i].body;
+        else
+            grpc_slice_unref(run->outs[i].body);
+    }
+    grpc_byte_buffer *message = grpc_raw_byte_buffer_create(slices, parts);
+    while (parts > 0)
+        grpc_slice_unref(slices[--parts]);
+    grpc_op op = mr_grpc_op_send(message, run->last ? 0 : GRPC_WRITE_BUFFER_HINT);
     mr_grpc_start(s->call.call, &op, 1, &s->write);
     grpc_byte_buffer_destroy(message);
 }
@@ -256,20 +282,20 @@ enum mr_rc mr_grpc_stream_queue(struct mr_grpc_stream *stream, grpc_slice head, 
 void mr_grpc_stream_flush(struct mr_grpc_stream *stream)
 {
     struct mr_grpc_stream *s = stream;
-    struct mr_out out;
-    bool last, taken = false;
+    struct mr_out_run run;
+    bool taken = false;
     pthread_mutex_lock(&s->lock);
     s->flushed = s->tail;
     bool idle = s->head < s->tail && !s->busy && !s->nudged && !s->writing;
     /* From here and at once: a thread to be woken first would double the latency. What is written
      * while this is under way, the queue thread goes on with. */
     if (idle && s->state == MR_OUT_OPEN)
-        taken = mr_grpc_stream_take(s, &out, &last);
+        taken = mr_grpc_stream_take(s, &run);
     bool nudge = idle && !taken && s->state != MR_OUT_OVER;
     s->nudged = s->nudged || nudge;
     pthread_mutex_unlock(&s->lock);
     if (taken)
-        mr_grpc_stream_write(s, &out, last);
+        mr_grpc_stream_write(s, &run);
     else if (nudge)
         mr_grpc_nudge(s->call.call, &s->nudge);
 }

@@ -43,22 +43,22 @@ static void read_next(struct mr_grpc_stream *s);
 
 static void write_next(struct mr_grpc_stream *s)
 {
-    struct mr_out out;
-    bool last, refilled = false, taken = false;
+    struct mr_out_run run;
+    bool refilled = false, taken = false;
     if (s->status_begun || s->broken || s->is_gone)
         return;
     pthread_mutex_lock(&s->lock);
     bool writing = s->writing;
     if (!writing) {
         refilled = s->chunk_at == s->chunk_count;
-        taken = mr_grpc_stream_take(s, &out, &last);
+        taken = mr_grpc_stream_take(s, &run);
     }
     enum mr_out_state state = s->state;
     pthread_mutex_unlock(&s->lock);
     if (refilled)
         read_next(s); /* answers may have gone out that kept it from reading */
     if (taken)
-        mr_grpc_stream_write(s, &out, last);
+        mr_grpc_stream_write(s, &run);
     else if (!writing && (state == MR_OUT_DRAIN || state == MR_OUT_CUT))
         send_status(s);
 }

@@ -6,7 +6,8 @@
 #include "rpc/scope.h"
 
 enum {
-    MR_GRPC_CHUNK = 64, /* messages taken from the out queue under one lock */
+    MR_GRPC_CHUNK = 64,                   /* messages taken from the out queue under one lock */
+    MR_GRPC_BATCH_BYTES_MAX = 128 * 1024, /* of a DeliveryBatch of more than one */
     MR_GRPC_UNPOLLED_MAX =
         64, /* requests of one stream that wait for the pump; then it is not read */
     MR_GRPC_ANSWERS_MAX = 1024, /* answers that wait for one gateway; then it is not read */
@@ -78,11 +79,18 @@ static inline void mr_out_fini(struct mr_out *out)
  * caller, without the lock). */
 bool mr_grpc_stream_advance(struct mr_grpc_stream *s, enum mr_out_state state,
                             grpc_status_code status, const char *text);
-/* The next message to write, from the chunk or the queue, and whether none follows it now. From
- * here on the caller writes it, with the lock released. False: there is none. Lock held, nothing
- * under way. */
-bool mr_grpc_stream_take(struct mr_grpc_stream *s, struct mr_out *out, bool *last);
-void mr_grpc_stream_write(struct mr_grpc_stream *s, struct mr_out *out, bool last);
+/* What goes out as one message: one of the chunk's, or deliveries that follow one another as a
+ * batch. They stay where they are in the chunk until they are written. */
+struct mr_out_run {
+    struct mr_out *outs;
+    uint32_t count;
+    uint64_t bytes;
+    bool last; /* nothing follows it now */
+};
+/* The next to write, from the chunk or the queue. From here on the caller writes it, with the lock
+ * released. False: there is none. Lock held, nothing under way. */
+bool mr_grpc_stream_take(struct mr_grpc_stream *s, struct mr_out_run *run);
+void mr_grpc_stream_write(struct mr_grpc_stream *s, const struct mr_out_run *run);
 /* Give a new stream its place and its id, and announce it: from here on the pump knows it. A status
  * other than OK: it cannot be. */
 grpc_status_code mr_grpc_stream_admit(struct mr_grpc_streams *streams, struct mr_grpc_stream *s);

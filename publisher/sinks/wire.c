@@ -97,6 +97,19 @@ uint8_t *mr_wire_put_head(uint8_t *at, const struct mr_wire_head *h)
     return at;
 }
 
+static_assert(MR_FIELD_BATCH_DELIVERIES == MR_FIELD_MESSAGE_DELIVERY,
+              "a delivery's tag is the same in a batch");
+
+size_t mr_wire_batch_head_size(uint64_t bytes)
+{
+    return mr_pb_bytes_size(MR_FIELD_MESSAGE_BATCH, bytes) - bytes;
+}
+
+uint8_t *mr_wire_put_batch_head(uint8_t *at, uint64_t bytes)
+{
+    return mr_pb_put_head(at, MR_FIELD_MESSAGE_BATCH, bytes);
+}
+
 static size_t response_len(const struct mr_response *r)
 {
     return mr_pb_text_size(MR_FIELD_RESPONSE_SUBSCRIPTION_ID, r->subscription_id) +

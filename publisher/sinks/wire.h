@@ -51,6 +51,11 @@ struct mr_wire_head {
 size_t mr_wire_head_size(struct mr_wire_head *h);
 uint8_t *mr_wire_put_head(uint8_t *at, const struct mr_wire_head *h); /* after size */
 
+/* What stands before deliveries, heads and event parts as above, that go out as one
+ * StreamerMessage: a DeliveryBatch holds them byte for byte as a message of its own would. */
+size_t mr_wire_batch_head_size(uint64_t bytes); /* of all deliveries */
+uint8_t *mr_wire_put_batch_head(uint8_t *at, uint64_t bytes);
+
 /* Whole StreamerMessages. */
 size_t mr_wire_response_size(const struct mr_response *response);
 uint8_t *mr_wire_put_response(uint8_t *at, const struct mr_response *response);

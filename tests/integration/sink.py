@@ -65,15 +65,16 @@ class Sink:
 
 
 class Gateway:
-    """One stream. `raw` sends bytes as they are."""
+    """One stream. `raw` sends bytes as they are; `batch` asks for several deliveries in a message."""
 
-    def __init__(self, channel, raw=False):
+    def __init__(self, channel, raw=False, batch=False):
         pb = stubs()
         self.requests = queue.Queue()
         serialize = (lambda b: b) if raw else pb.GatewayMessage.SerializeToString
         method = channel.stream_stream(STREAM, request_serializer=serialize,
                                        response_deserializer=pb.StreamerMessage.FromString)
-        self.call = method(iter(self.requests.get, None), timeout=60)
+        metadata = (("millrace-batch", "1"),) if batch else ()
+        self.call = method(iter(self.requests.get, None), timeout=60, metadata=metadata)
 
     def send(self, message):
         self.requests.put(message)

@@ -65,6 +65,30 @@ def test_one_delivery_names_all_subscriptions_of_its_gateway(sink):
     assert list(other.next().delivery.subscription_ids) == ["d"]
 
 
+def test_who_asks_for_batches_gets_the_same_deliveries_in_fewer_messages(sink):
+    count = 5000
+    single, batched = Gateway(sink.channel()), Gateway(sink.channel(), batch=True)
+    single.subscribed("a", "orders")
+    batched.subscribed("a", "orders")
+    sink.tell(f"emit orders {count} 20")
+    sink.tell("emit orders 1 1000000")  # larger than a batch may be
+    sink.tell(f"emit orders {count} 20")
+    batched.heartbeat(7)
+    want = [single.next().delivery.SerializeToString() for _ in range(2 * count + 1)]
+    got, messages = [], 0
+    while len(got) < len(want):
+        message = batched.next()
+        kind = message.WhichOneof("payload")
+        if kind == "heartbeat_ack":
+            continue
+        deliveries = message.batch.deliveries if kind == "batch" else [message.delivery]
+        assert len(deliveries) > 1 or kind == "delivery"
+        got += [delivery.SerializeToString() for delivery in deliveries]
+        messages += 1
+    assert got == want
+    assert messages < len(want) / 4
+
+
 def test_unsubscribe_ends_deliveries(sink):
     pb = stubs()
     gateway = Gateway(sink.channel())

@@ -38,6 +38,7 @@ struct mr_client {
     bool reading, writing, half_closed;
     grpc_byte_buffer *received;
     struct out *first, **last; /* to be written; while writing, first is under way */
+    grpc_metadata batch;       /* sent: "several deliveries in one message are welcome" */
     grpc_metadata_array initial, trailing;
     grpc_status_code status;
     grpc_slice status_text;
@@ -174,8 +175,12 @@ static void begin_call(struct mr_client *c)
     status.data.recv_status_on_client.status = &c->status;
     status.data.recv_status_on_client.status_details = &c->status_text;
     start(c, &status, 1, TAG_STATUS);
+    c->batch = (grpc_metadata){.key = grpc_slice_from_static_string("millrace-batch"),
+                               .value = grpc_slice_from_static_string("1")};
     grpc_op metadata[] = {{.op = GRPC_OP_SEND_INITIAL_METADATA},
                           {.op = GRPC_OP_RECV_INITIAL_METADATA}};
+    metadata[0].data.send_initial_metadata.count = 1;
+    metadata[0].data.send_initial_metadata.metadata = &c->batch;
     metadata[1].data.recv_initial_metadata.recv_initial_metadata = &c->initial;
     start(c, metadata, 2, TAG_METADATA);
     read_next(c);

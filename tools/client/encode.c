@@ -228,6 +228,19 @@ static bool read_delivery(struct mr_str bytes, const struct mr_client_handlers *
     return ok;
 }
 
+static bool read_batch(struct mr_str bytes, const struct mr_client_handlers *handlers,
+                       struct mr_client_ids *ids)
+{
+    struct mr_pb_reader reader = mr_pb_read(bytes);
+    struct mr_pb_field field;
+    bool ok = true;
+    while (ok && mr_pb_next(&reader, &field)) {
+        if (field.number == MR_FIELD_BATCH_DELIVERIES)
+            ok = read_delivery(field.bytes, handlers, ids);
+    }
+    return ok && !reader.problem;
+}
+
 static bool read_ack(struct mr_str bytes, const struct mr_client_handlers *handlers)
 {
     struct mr_client_ack ack = {0};
@@ -275,6 +288,8 @@ enum mr_rc mr_client_dispatch(struct mr_str message, const struct mr_client_hand
     while (ok && mr_pb_next(&reader, &field)) {
         if (field.number == MR_FIELD_MESSAGE_DELIVERY)
             ok = read_delivery(field.bytes, handlers, ids);
+        else if (field.number == MR_FIELD_MESSAGE_BATCH)
+            ok = read_batch(field.bytes, handlers, ids);
         else if (field.number == MR_FIELD_MESSAGE_HEARTBEAT_ACK)
             ok = read_ack(field.bytes, handlers);
         else if (field.number == MR_FIELD_MESSAGE_SUBSCRIBE_RESPONSE)
