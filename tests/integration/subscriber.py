@@ -14,18 +14,21 @@ import grpc
 from instance import ROOT
 
 _stubs = None
+_making = threading.Lock()
 
 
 def stubs(name="streamer"):
     """The module generated from proto/NAME.proto."""
     global _stubs
-    if _stubs is None:
-        _stubs = tempfile.mkdtemp(prefix="millrace-stubs-")
-        subprocess.run(
-            ["protoc", f"-I{ROOT}/proto", f"--python_out={_stubs}"]
-            + [f"{ROOT}/proto/{f}" for f in sorted(os.listdir(f"{ROOT}/proto")) if f.endswith(".proto")],
-            check=True)
-        sys.path.insert(0, _stubs)
+    with _making:
+        if _stubs is None:
+            folder = tempfile.mkdtemp(prefix="millrace-stubs-")
+            subprocess.run(
+                ["protoc", f"-I{ROOT}/proto", f"--python_out={folder}"]
+                + [f"{ROOT}/proto/{f}" for f in sorted(os.listdir(f"{ROOT}/proto")) if f.endswith(".proto")],
+                check=True)
+            sys.path.insert(0, folder)
+            _stubs = folder
     return importlib.import_module(f"{name}_pb2")
 
 
