@@ -4,7 +4,10 @@
 #include "common/clock.h"
 #include "relay/consumer.h"
 
-enum { SKIPPED_MAX = 4096 }; /* a filter lets nothing through: tell the position after so many */
+enum {
+    SKIPPED_MAX = 4096, /* a filter lets nothing through: tell the position after so many */
+    PARTS_MAX = 64,     /* of one message: at the live end pieces are short */
+};
 #define RETRY_NS (20 * MR_NS_PER_MS)
 
 /* What one consumer may hold of the memory for all: a message on its way, a piece of its own. */
@@ -15,18 +18,28 @@ static size_t share_of(const struct mr_relay *r)
     return share < config->relay_batch_size ? share : config->relay_batch_size;
 }
 
-/* Takes the message. more: another one follows at once. */
-static void write_message(struct mr_consumer *c, grpc_slice bytes, bool more)
+/* A message while it is put together: parts of pieces, shared with them. */
+struct message {
+    grpc_slice parts[PARTS_MAX];
+    uint32_t part_count;
+    uint64_t events;
+    size_t bytes;
+    size_t held; /* of slabs that stay in memory because of it */
+};
+
+/* Takes the parts. more: another message follows at once. */
+static void write_message(struct mr_consumer *c, struct message *message, bool more)
 {
     c->writing = true;
-    c->in_flight = GRPC_SLICE_LENGTH(bytes);
+    c->in_flight = message->bytes;
     atomic_fetch_add_explicit(&c->relay->numbers.in_flight, c->in_flight, memory_order_relaxed);
     atomic_fetch_add_explicit(&c->relay->numbers.bytes, c->in_flight, memory_order_relaxed);
-    grpc_byte_buffer *message = grpc_raw_byte_buffer_create(&bytes, 1);
-    grpc_slice_unref(bytes);
-    grpc_op op = mr_grpc_op_send(message, more ? GRPC_WRITE_BUFFER_HINT : 0);
+    grpc_byte_buffer *bytes = grpc_raw_byte_buffer_create(message->parts, message->part_count);
+    for (uint32_t i = 0; i < message->part_count; i++)
+        grpc_slice_unref(message->parts[i]);
+    grpc_op op = mr_grpc_op_send(bytes, more ? GRPC_WRITE_BUFFER_HINT : 0);
     mr_grpc_start(c->call.call, &op, 1, &c->written);
-    grpc_byte_buffer_destroy(message);
+    grpc_byte_buffer_destroy(bytes);
 }
 
 static struct mr_str marker_of(const struct mr_relay *r, uint64_t sequence,
@@ -58,7 +71,9 @@ static bool send_notice(struct mr_consumer *c, uint64_t now_ns)
         return false;
     }
     c->sent_ns = now_ns;
-    write_message(c, grpc_slice_from_copied_buffer((const char *)bytes, len), false);
+    struct message message = {.part_count = 1, .bytes = len};
+    message.parts[0] = grpc_slice_from_copied_buffer((const char *)bytes, len);
+    write_message(c, &message, false);
     return true;
 }
 
@@ -75,32 +90,37 @@ static bool is_wanted(const struct mr_consumer *c, const struct mr_piece *piece,
     return false;
 }
 
-/* The longest run of wanted events from *first on that fits one message: [*first, *end). What must
- * be applied at once (coalesce.h) is never cut. */
-static void choose(const struct mr_consumer *c, const struct mr_piece *piece, uint32_t *first,
-                   uint32_t *end)
+/* The longest run of wanted events from *first on that still fits into the message: [*first, *end).
+ * What must be applied at once (coalesce.h) is never cut. */
+static void choose(const struct mr_consumer *c, const struct mr_piece *piece,
+                   const struct message *message, uint32_t *first, uint32_t *end)
 {
-    const struct mr_config *config = &c->relay->process->config;
-    size_t bytes_max = share_of(c->relay);
-    uint64_t events_max = !c->follow.batch ? 1
-                          : piece->own     ? piece->count
-                                           : config->relay_batch_events;
+    size_t share = share_of(c->relay);
+    size_t bytes_max = share > message->bytes ? share - message->bytes : 0;
+    uint64_t events_max =
+        piece->own ? piece->count : c->relay->process->config.relay_batch_events - message->events;
+    if (!c->follow.batch)
+        events_max = 1;
     while (*first < piece->count && !is_wanted(c, piece, *first))
         (*first)++;
     *end = *first;
     while (*end < piece->count && *end - *first < events_max && is_wanted(c, piece, *end) &&
-           (*end == *first || piece->items[*end].through == piece->items[*end - 1].through ||
+           ((*end == *first && message->part_count == 0) ||
+            (*end > *first && piece->items[*end].through == piece->items[*end - 1].through) ||
             piece->items[*end].end - piece->items[*first].at <= bytes_max))
         (*end)++;
 }
 
-/* A part of the slab, shared; a copy when the rest of the slab would be over the consumer's share
- * and would stay in memory only because of it. */
-static grpc_slice part_of(const struct mr_consumer *c, const struct mr_piece *piece, uint32_t from,
-                          uint32_t end)
+/* A part of the slab, shared; a copy when the slabs that stay in memory only because of this
+ * message would be over the consumer's share. */
+static grpc_slice part_of(const struct mr_consumer *c, const struct mr_piece *piece,
+                          struct message *message, uint32_t from, uint32_t end)
 {
-    if (GRPC_SLICE_LENGTH(piece->slab) <= share_of(c->relay))
+    size_t slab = GRPC_SLICE_LENGTH(piece->slab);
+    if (message->held + slab <= share_of(c->relay)) {
+        message->held += slab;
         return grpc_slice_sub(piece->slab, from, end);
+    }
     return grpc_slice_from_copied_buffer((const char *)GRPC_SLICE_START_PTR(piece->slab) + from,
                                          end - from);
 }
@@ -113,23 +133,63 @@ static void measure(struct mr_consumer *c, const struct mr_piece *piece, uint64_
                          now_ns - piece->ingest_ns);
 }
 
-/* Send from a piece that holds what is next. True: a message is on its way. */
-static bool send_from(struct mr_consumer *c, const struct mr_piece *piece, uint64_t now_ns)
+/* Add what is next from a piece that holds it. False: the message has no room for it. */
+static bool add_part(struct mr_consumer *c, const struct mr_piece *piece, struct message *message,
+                     uint64_t now_ns)
 {
     uint32_t first = mr_piece_find(piece, c->position), end;
-    choose(c, piece, &first, &end);
-    bool at_end = end == piece->count;
-    if (first == end) { /* nothing in the rest of it */
+    choose(c, piece, message, &first, &end);
+    if (first == piece->count) { /* nothing wanted in the rest of it */
         c->position = piece->through;
-        return false;
+        return true;
     }
+    bool cut = end < piece->count && is_wanted(c, piece, end);
+    if (first == end || (cut && message->part_count > 0)) /* not whole: it begins the next one */
+        return false;
     const struct mr_piece_item *begin = &piece->items[first], *last = &piece->items[end - 1];
+    uint32_t from = c->follow.batch ? begin->at : begin->body;
     measure(c, piece, now_ns);
     c->position = last->through;
+    message->parts[message->part_count++] = part_of(c, piece, message, from, last->end);
+    message->events += end - first;
+    message->bytes += last->end - from;
+    return true;
+}
+
+/* Where the message goes on: in the same piece, behind what is not wanted, or in the one behind it.
+ * False: it is to be sent as it is. */
+static bool next_part(struct mr_consumer *c, struct mr_piece **piece, const struct message *message)
+{
+    struct mr_relay *r = c->relay;
+    uint64_t next = c->position + 1;
+    if (!c->follow.batch || message->part_count == PARTS_MAX ||
+        (!(*piece)->own && message->events >= r->process->config.relay_batch_events))
+        return false;
+    if (next <= (*piece)->through)
+        return true;
+    uint64_t tail = atomic_load_explicit(&r->tail_next, memory_order_acquire);
+    struct mr_piece *more = (*piece)->own || next == tail ? NULL : mr_cache_get(&r->cache, next);
+    if (!more)
+        return false;
+    mr_piece_unref(*piece);
+    *piece = more;
+    return true;
+}
+
+/* Send from a piece that holds what is next, and from those behind it that are in memory. True: a
+ * message is on its way. *piece: the last one looked at. */
+static bool send_from(struct mr_consumer *c, struct mr_piece **piece, uint64_t now_ns)
+{
+    struct message message;
+    message.part_count = 0;
+    message.events = message.bytes = message.held = 0;
+    while (add_part(c, *piece, &message, now_ns) && next_part(c, piece, &message))
+        continue;
+    if (message.part_count == 0)
+        return false;
     c->sent_ns = now_ns;
-    atomic_fetch_add_explicit(&c->relay->numbers.events, end - first, memory_order_relaxed);
-    grpc_slice bytes = part_of(c, piece, c->follow.batch ? begin->at : begin->body, last->end);
-    write_message(c, bytes, !c->follow.batch && !at_end);
+    atomic_fetch_add_explicit(&c->relay->numbers.events, message.events, memory_order_relaxed);
+    write_message(c, &message, !c->follow.batch && c->position < (*piece)->through);
     return true;
 }
 
@@ -196,7 +256,7 @@ void mr_consumer_step(struct mr_consumer *c, uint64_t now_ns)
         if (!piece)
             return;
         mr_consumer_wait(c, false);
-        bool sent = send_from(c, piece, now_ns);
+        bool sent = send_from(c, &piece, now_ns);
         if (sent && c->position < piece->through && is_kept(c, piece))
             c->piece = piece;
         else

@@ -70,10 +70,11 @@ def swarm(bed, last, *more):
 def test_consumers_that_join_a_growing_log_anywhere_get_every_event_once_and_in_order():
     consumers = int(os.environ.get("MILLRACE_TEST_CONSUMERS", "16"))
     events = int(os.environ.get("MILLRACE_TEST_EVENTS", "20000"))
+    rate = min(20000, events // 3)  # not over before the consumers are there
     for seed in range(int(os.environ.get("MILLRACE_TEST_ROUNDS", "1"))):
-        with Bed(**{"generator.rate": "20000", "generator.count": str(events)}) as bed:
+        with Bed(**{"generator.rate": str(rate), "generator.count": str(events)}) as bed:
             result = swarm(bed, events, f"consumers={consumers}", f"seed={seed + 1}",
-                           f"join_ms={events // 25}", "seconds=900")
+                           f"join_ms={800 * events // rate}", "seconds=900")
             print(seed, result, "live", bed.counter("encoded_events_total"),
                   "from disk", bed.counter("catch_up_events_total"))
             assert result["checked"] == events and result["cuts"] > 0
@@ -84,8 +85,8 @@ MANY = int(os.environ.get("MILLRACE_TEST_MANY", "100"))
 
 
 def test_many_consumers_at_once_within_the_memory_that_is_configured():
-    events = EVENTS // 4
-    with Bed(**{"generator.rate": "4000", "generator.count": str(events), "relay.memory_size": "32MiB"}) as bed:
+    events = EVENTS // 10
+    with Bed(**{"generator.rate": "2000", "generator.count": str(events), "relay.memory_size": "32MiB"}) as bed:
         same = {}
         sharers = threading.Thread(target=lambda: same.update(
             swarm(bed, events, "consumers=24", "same_id=1", "join_ms=1000", "seconds=600")))
