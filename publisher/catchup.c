@@ -50,6 +50,9 @@ void mr_catchup_destroy(struct mr_catchup **catchup)
         mr_log_reader_close(&c->reader);
     if (c->engine)
         mr_watch_destroy(&c->engine);
+    if (c->survey_engine)
+        mr_watch_destroy(&c->survey_engine);
+    mr_survey_fini(&c->survey);
     mr_backlog_fini(&c->batch);
     mr_backlog_fini(&c->pump.hold);
     free(c->pump.hits);
@@ -85,10 +88,15 @@ static enum mr_rc prepare(struct mr_catchup *c)
     if (c->engine)
         return MR_OK;
     enum mr_rc rc = mr_watch_create(&c->engine, &c->err);
+    if (rc == MR_OK && c->snapshot)
+        rc = mr_watch_create(&c->survey_engine, &c->err);
     for (uint32_t i = 0; rc == MR_OK && i < c->member_count; i++) {
         struct mr_catchup_member *member = &c->members[i];
         rc = mr_watch_add(c->engine, member->subscription, member->flags, member->program,
                           member->program_len);
+        if (rc == MR_OK && c->snapshot)
+            rc = mr_watch_add(c->survey_engine, member->subscription, 0, member->program,
+                              member->program_len);
         if (rc != MR_OK)
             rc = mr_reject(&c->err, rc, "add a subscription to the catch-up: %s", mr_rc_name(rc));
         free(member->program);
@@ -114,16 +122,40 @@ static enum mr_rc position(struct mr_catchup *c, const char *dir)
     return rc;
 }
 
+static enum mr_rc decode(struct mr_catchup *c, const struct mr_log_record *record,
+                         struct mr_event *event)
+{
+    if (mr_event_decode(record->data, record->len, event) == MR_OK)
+        return MR_OK;
+    return mr_reject(&c->err, MR_CORRUPT, "read the log: record %" PRIu64 " is no event",
+                     record->sequence);
+}
+
+/* Whom does it concern? What is part of the state enters it. */
+static uint32_t match(struct mr_catchup *c, const struct mr_event *event, uint64_t sequence,
+                      const uint64_t **ids)
+{
+    if (!c->snapshot || sequence > c->snapshot_through)
+        return mr_watch_match(c->engine, event, ids);
+    if (!mr_survey_keeps(&c->survey, sequence))
+        return 0;
+    const struct mr_catchup_member *member = &c->members[0];
+    bool told = (member->flags & MR_SUBSCRIBE_TRANSITIONS) != 0 && event->head.op != MR_OP_GAP;
+    c->snapshot_id =
+        mr_match_tagged(member->subscription, told ? MR_TRANSITION_ENTER : MR_TRANSITION_NONE);
+    *ids = &c->snapshot_id;
+    return 1;
+}
+
 /* Match one record and keep it when it concerns somebody. MR_FULL: it did not fit, the batch ends
  * in front of it. */
 static enum mr_rc take(struct mr_catchup *c, const struct mr_log_record *record)
 {
     struct mr_event event;
-    if (mr_event_decode(record->data, record->len, &event) != MR_OK)
-        return mr_reject(&c->err, MR_CORRUPT, "read the log: record %" PRIu64 " is no event",
-                         record->sequence);
     const uint64_t *ids;
-    uint32_t count = mr_watch_match(c->engine, &event, &ids);
+    if (decode(c, record, &event) != MR_OK)
+        return MR_CORRUPT;
+    uint32_t count = match(c, &event, record->sequence, &ids);
     if (count == 0)
         return MR_OK;
     enum mr_rc rc =
@@ -153,10 +185,42 @@ static enum mr_rc read_batch(struct mr_catchup *c)
             return rc;
         c->batch_through = record.sequence;
         c->batch_read++;
+        if (c->snapshot && record.sequence == c->snapshot_through)
+            return MR_OK; /* the end of it is told before what follows */
         if (c->batch_read % CLOCK_EVERY == 0 && mr_clock_ns() >= until_ns)
             return MR_OK;
     }
     return MR_OK;
+}
+
+/* The first pass: what is the current state through the end of the log? */
+static enum mr_rc survey(struct mr_catchup *c)
+{
+    uint64_t until_ns = mr_clock_ns() + BATCH_NS;
+    struct mr_log_record record;
+    struct mr_event event;
+    const uint64_t *ids;
+    enum mr_rc rc;
+    while ((rc = mr_log_next(c->reader, &record, &c->err)) == MR_OK) {
+        rc = decode(c, &record, &event);
+        bool matches = rc == MR_OK && mr_watch_match(c->survey_engine, &event, &ids) > 0 &&
+                       (mr_match_tag(ids[0]) & MR_TAG_ALONE) == 0;
+        if (rc == MR_OK && mr_survey_take(&c->survey, &event, matches) != MR_OK)
+            rc = mr_reject(&c->err, MR_FATAL, "read a snapshot: over %d documents, or no memory",
+                           MR_SURVEY_DOCUMENTS_MAX);
+        if (rc != MR_OK)
+            return rc;
+        c->surveyed_through = record.sequence;
+        if (++c->batch_read % CLOCK_EVERY == 0 && mr_clock_ns() >= until_ns)
+            return MR_OK;
+    }
+    if (rc != MR_AGAIN)
+        return rc;
+    c->surveyed = c->seek = true;
+    c->snapshot_through = c->surveyed_through;
+    if (mr_survey_finish(&c->survey) == MR_OK)
+        return MR_OK;
+    return mr_reject(&c->err, MR_FATAL, "read a snapshot: out of memory");
 }
 
 static void step(struct mr_catchup *c, const char *dir)
@@ -166,7 +230,7 @@ static void step(struct mr_catchup *c, const char *dir)
     if (rc == MR_OK)
         rc = position(c, dir);
     if (rc == MR_OK)
-        rc = read_batch(c);
+        rc = c->snapshot && !c->surveyed ? survey(c) : read_batch(c);
     if (rc == MR_OK)
         c->outcome = MR_CATCHUP_MORE;
     else

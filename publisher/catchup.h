@@ -8,6 +8,7 @@
 #include "log/log.h"
 #include "matcher/engine/watch.h"
 #include "publisher/backlog.h"
+#include "publisher/survey.h"
 #include "shm/doorbell.h"
 
 enum mr_catchup_outcome {
@@ -35,6 +36,7 @@ struct mr_catchup_pump {
     enum mr_catchup_phase phase;
     struct mr_gateway *gateway; /* NULL: closed */
     uint32_t live_count;        /* members whose subscriptions are still there */
+    bool told;                  /* of a snapshot: its end has been */
     uint32_t unapplied;         /* of these: not yet known to every shard */
     uint64_t shards_after;      /* behind this every shard matches for all members */
     uint64_t through;           /* delivered */
@@ -59,7 +61,13 @@ struct mr_catchup {
     struct mr_backlog batch; /* what was read and matched, ascending */
     uint64_t batch_through;  /* the batch is complete through here */
     uint64_t batch_read;     /* events read for it */
-    bool seek;               /* the reader has to go back to behind batch_through */
+    /* Of a snapshot: the current state comes first, through snapshot_through, which is known once
+     * it is surveyed. One member, and from is 0. */
+    bool snapshot, surveyed;
+    uint64_t snapshot_through, surveyed_through, snapshot_id;
+    struct mr_survey survey;
+    struct mr_watch *survey_engine; /* what matches now, whatever its member asked to be told */
+    bool seek;                      /* the reader has to go back to behind batch_through */
     enum mr_catchup_outcome outcome;
     struct mr_err err;
 };

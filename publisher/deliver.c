@@ -166,7 +166,9 @@ static bool list_hits(struct mr_deliverer *d, struct mr_gateway *gateway,
 static enum mr_rc send_to(struct mr_deliverer *d, struct mr_gateway *gateway,
                           struct mr_parcel *parcel, struct mr_str progress, struct mr_err *err)
 {
-    struct mr_delivery delivery = {.count = gateway->hit_count, .progress = progress};
+    struct mr_delivery delivery = {.count = gateway->hit_count, .snapshot = d->snapshot};
+    if (!d->snapshot)
+        delivery.progress = progress;
     if (!list_hits(d, gateway, &delivery))
         return mr_fail(err, MR_FATAL, "list subscriptions of gateway %" PRIu64, gateway->id);
     enum mr_rc rc = d->sink->ops->deliver(d->sink, gateway->stream, parcel, &delivery);

@@ -15,7 +15,8 @@ struct mr_deliverer {
     struct mr_str *ids; /* of one delivery, and the transition of each */
     enum mr_transition *transitions;
     uint32_t id_max;
-    bool queued; /* something was handed to the sink since this was cleared: flush is due */
+    bool snapshot; /* the event is part of a snapshot: nobody goes on behind it */
+    bool queued;   /* something was handed to the sink since this was cleared: flush is due */
 };
 
 void mr_deliverer_fini(struct mr_deliverer *deliverer);

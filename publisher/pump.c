@@ -120,6 +120,11 @@ static enum mr_rc follow_rings(struct mr_pump *pump, uint64_t *done, struct mr_e
     return next != 0 ? attach(pump, pump->next, next, err) : MR_OK;
 }
 
+static void confirmed(void *context, struct mr_subscription *s)
+{
+    mr_pump_set_confirmed(context, s);
+}
+
 /* Everything behind the rings, once they are there: journal, table, catch-up thread. */
 static enum mr_rc open_journal(struct mr_pump *pump, struct mr_err *err)
 {
@@ -136,7 +141,9 @@ static enum mr_rc open_journal(struct mr_pump *pump, struct mr_err *err)
     struct mr_resume parts = {.table = &pump->table,
                               .deliverer = &pump->deliverer,
                               .cell = pump->cell,
-                              .hold_bytes_max = pump->config->publisher_gateway_queue_size};
+                              .hold_bytes_max = pump->config->publisher_gateway_queue_size,
+                              .confirmed = confirmed,
+                              .context = pump};
     rc = mr_resume_init(&pump->resume, &parts, dir, err);
     return rc == MR_OK ? mr_durable_open(pump, err) : rc;
 }

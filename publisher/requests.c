@@ -66,7 +66,7 @@ enum mr_rc mr_pump_enter(struct mr_pump *pump, struct mr_subscription *s,
                          const struct mr_request *request, uint64_t now_ns, struct mr_err *err)
 {
     uint64_t after = 0;
-    bool resume = false;
+    bool resume = false, wants_state = request->snapshot && !s->lease && !s->internal;
     enum mr_rc rc = s->internal ? MR_OK : mr_tenant_join(&pump->table, s, request->database, err);
     if (rc == MR_OK && request->after.len > 0)
         rc = mr_pump_parse_after(pump, request->after, &after, &resume, err);
@@ -79,17 +79,22 @@ enum mr_rc mr_pump_enter(struct mr_pump *pump, struct mr_subscription *s,
     if (rc != MR_OK)
         return mr_reject(err, rc, "no room in the subscription journal, try again later");
     s->requested_ns = now_ns;
-    s->resync = request->after.len > 0 && !resume;
+    bool snapshot = wants_state && !resume &&
+                    atomic_load_explicit(&pump->board->log_floor, memory_order_acquire) <= 1;
+    s->resync = (request->after.len > 0 || wants_state) && !resume && !snapshot;
     TAILQ_INSERT_TAIL(&pump->announced, s, waiting);
     pump->announced_changed |= pump->reg.current == NULL;
-    if (!resume)
+    if (!resume && !snapshot)
         return MR_OK;
-    rc = mr_resume_join(&pump->resume, s, after, now_ns, err);
+    rc = snapshot ? mr_resume_snapshot(&pump->resume, s, now_ns, err)
+                  : mr_resume_join(&pump->resume, s, after, now_ns, err);
     if (rc != MR_OK) {
         TAILQ_REMOVE(&pump->announced, s, waiting);
         mr_register_remove(&pump->reg, s);
         return rc;
     }
+    if (snapshot)
+        return MR_OK; /* it is answered when it has the state */
     mr_deliverer_confirm(&pump->deliverer, s, after);
     mr_pump_set_confirmed(pump, s);
     return MR_OK;

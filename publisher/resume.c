@@ -49,26 +49,29 @@ static struct mr_catchup *find_forming(const struct mr_resume *resume,
 {
     struct mr_catchup *c;
     TAILQ_FOREACH_REVERSE(c, &resume->all, mr_catchup_list, all)
-    if (c->pump.gateway == gateway && c->pump.phase == MR_CATCHUP_FORMING)
+    if (c->pump.gateway == gateway && c->pump.phase == MR_CATCHUP_FORMING && !c->snapshot)
         return c;
     return NULL;
 }
 
-enum mr_rc mr_resume_join(struct mr_resume *resume, struct mr_subscription *s, uint64_t after,
-                          uint64_t now_ns, struct mr_err *err)
+static enum mr_rc form(struct mr_resume *resume, struct mr_gateway *gateway, uint64_t now_ns,
+                       struct mr_catchup **out, struct mr_err *err)
 {
-    MR_ASSERT(s->state != MR_SUB_RESUMING && (s->applied || s->state == MR_SUB_ANNOUNCED));
-    struct mr_catchup *c = find_forming(resume, s->gateway);
-    if (!c) {
-        enum mr_rc rc = mr_catchup_create(&c, err);
-        if (rc != MR_OK)
-            return rc;
-        c->from = after;
-        c->pump.gateway = s->gateway;
-        c->pump.formed_ns = now_ns;
-        mr_backlog_init(&c->pump.hold, resume->hold_bytes_max);
-        TAILQ_INSERT_TAIL(&resume->all, c, all);
-    }
+    enum mr_rc rc = mr_catchup_create(out, err);
+    if (rc != MR_OK)
+        return rc;
+    struct mr_catchup *c = *out;
+    c->from = UINT64_MAX; /* of nobody yet */
+    c->pump.gateway = gateway;
+    c->pump.formed_ns = now_ns;
+    mr_backlog_init(&c->pump.hold, resume->hold_bytes_max);
+    TAILQ_INSERT_TAIL(&resume->all, c, all);
+    return MR_OK;
+}
+
+static enum mr_rc join(struct mr_resume *resume, struct mr_catchup *c, struct mr_subscription *s,
+                       uint64_t after, struct mr_err *err)
+{
     const struct mr_subscribe_head *head = s->record;
     const struct mr_catchup_member member = {.subscription = mr_subscription_id(s),
                                              .flags = head->flags,
@@ -76,9 +79,8 @@ enum mr_rc mr_resume_join(struct mr_resume *resume, struct mr_subscription *s, u
                                              .program_len = s->record_len - (uint32_t)sizeof *head};
     enum mr_rc rc = mr_catchup_add(c, &member, err);
     if (rc != MR_OK)
-        return rc;
+        return rc; /* without members it is dropped */
     c->from = after < c->from ? after : c->from;
-    c->pump.joined_ns = now_ns;
     c->pump.live_count++;
     c->pump.unapplied += !s->applied;
     if (s->applied && s->active_after > c->pump.shards_after)
@@ -88,6 +90,30 @@ enum mr_rc mr_resume_join(struct mr_resume *resume, struct mr_subscription *s, u
     s->catchup = c;
     mr_count(resume->cell, MR_COUNTER_RESUMES, 1);
     return MR_OK;
+}
+
+enum mr_rc mr_resume_join(struct mr_resume *resume, struct mr_subscription *s, uint64_t after,
+                          uint64_t now_ns, struct mr_err *err)
+{
+    MR_ASSERT(s->state != MR_SUB_RESUMING && (s->applied || s->state == MR_SUB_ANNOUNCED));
+    struct mr_catchup *c = find_forming(resume, s->gateway);
+    enum mr_rc rc = c ? MR_OK : form(resume, s->gateway, now_ns, &c, err);
+    if (rc != MR_OK)
+        return rc;
+    c->pump.joined_ns = now_ns;
+    return join(resume, c, s, after, err);
+}
+
+enum mr_rc mr_resume_snapshot(struct mr_resume *resume, struct mr_subscription *s, uint64_t now_ns,
+                              struct mr_err *err)
+{
+    MR_ASSERT(s->state == MR_SUB_ANNOUNCED);
+    struct mr_catchup *c;
+    enum mr_rc rc = form(resume, s->gateway, now_ns, &c, err);
+    if (rc != MR_OK)
+        return rc;
+    c->snapshot = true;
+    return join(resume, c, s, 0, err);
 }
 
 void mr_resume_applied(struct mr_subscription *s, uint64_t shards_after)
@@ -188,7 +214,10 @@ static enum mr_rc deliver_entry(struct mr_resume *resume, const struct mr_catchu
         if (rc != MR_OK)
             return rc;
     }
-    return mr_deliverer_send(resume->deliverer, &event, err);
+    resume->deliverer->snapshot = c->snapshot && entry->sequence <= c->snapshot_through;
+    enum mr_rc rc = mr_deliverer_send(resume->deliverer, &event, err);
+    resume->deliverer->snapshot = false;
+    return rc;
 }
 
 /* Deliver what the gateway's queue has room for. MR_AGAIN: something is left. */
@@ -269,6 +298,22 @@ static void submit(struct mr_resume *resume, struct mr_catchup *c, uint64_t now_
     mr_catchup_submit(resume->worker, c);
 }
 
+/* Is the state still on its way? When it has come, its subscription is told so. */
+static bool in_snapshot(struct mr_resume *resume, struct mr_catchup *c)
+{
+    if (!c->snapshot || c->pump.told)
+        return false;
+    if (!c->surveyed || c->pump.through < c->snapshot_through)
+        return true;
+    struct mr_subscription *s = mr_subscription_get(resume->table, c->members[0].subscription);
+    c->pump.told = true;
+    if (s && s->catchup == c) {
+        mr_deliverer_confirm(resume->deliverer, s, c->snapshot_through);
+        resume->confirmed(resume->context, s);
+    }
+    return false;
+}
+
 /* A batch is delivered: begin to hold when near, go live when through, else read on. */
 static enum mr_rc advance(struct mr_resume *resume, struct mr_catchup *c,
                           struct mr_resume_turn *turn, struct mr_err *err)
@@ -277,6 +322,10 @@ static enum mr_rc advance(struct mr_resume *resume, struct mr_catchup *c,
     if (c->outcome == MR_CATCHUP_LOST) {
         turn->done += give_up(resume, c, turn);
         resume->waits = true;
+        return MR_OK;
+    }
+    if (in_snapshot(resume, c)) {
+        submit(resume, c, turn->now_ns);
         return MR_OK;
     }
     bool near = c->outcome == MR_CATCHUP_END || turn->merged <= pump->through + NEAR_EVENTS;

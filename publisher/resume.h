@@ -17,6 +17,8 @@ struct mr_resume {
     struct mr_catchup_list all;
     struct mr_catchup **touched; /* with hits of the event being merged */
     uint32_t touched_count, touched_max;
+    void (*confirmed)(void *context, struct mr_subscription *subscription); /* its answer is sent */
+    void *context;
     bool waits; /* something has to be looked at again soon, though nobody rings */
 };
 
@@ -40,6 +42,11 @@ void mr_resume_fini(struct mr_resume *resume);
 MR_MUST_USE enum mr_rc mr_resume_join(struct mr_resume *resume,
                                       struct mr_subscription *subscription, uint64_t after,
                                       uint64_t now_ns, struct mr_err *err);
+/* The same for one that wants the current state first, as far as the log, which must begin with its
+ * first event, tells it: confirmed when it has it. */
+MR_MUST_USE enum mr_rc mr_resume_snapshot(struct mr_resume *resume,
+                                          struct mr_subscription *subscription, uint64_t now_ns,
+                                          struct mr_err *err);
 /* Every shard has it; behind shards_after they match for it. */
 void mr_resume_applied(struct mr_subscription *subscription, uint64_t shards_after);
 /* It ends. */

@@ -48,6 +48,7 @@ struct mr_request {
     struct mr_str payload;      /* REGISTER, within the sink: the message that control is made of */
     struct mr_control *control; /* REGISTER: taken over by the pump (control.h) */
     struct mr_scope *scope;     /* what the peer may do; NULL: everything. Lives as the strings */
+    bool snapshot; /* SUBSCRIBE: wants the current state first, unless it goes on behind after */
     bool internal; /* SUBSCRIBE: on behalf of a durable subscription (durable_begin): counts against
                     * no quota and is shown to nobody */
 };
@@ -61,7 +62,8 @@ struct mr_delivery {
     const struct mr_str *subscription_ids;
     const enum mr_transition *transitions; /* of each; NULL: nobody asked */
     uint32_t count;
-    struct mr_str progress; /* the marker behind the event */
+    struct mr_str progress; /* the marker behind the event; none in a snapshot */
+    bool snapshot; /* part of the current state; a response follows when all of it was delivered */
 };
 
 /* Something is wrong with a subscription, which goes on. */

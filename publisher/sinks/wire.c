@@ -63,7 +63,8 @@ uint8_t *mr_wire_put_event(uint8_t *at, const struct mr_wire_event *e)
 size_t mr_wire_head_size(struct mr_wire_head *h)
 {
     const struct mr_delivery *d = h->delivery;
-    size_t own = mr_pb_text_size(MR_FIELD_DELIVERY_PROGRESS, d->progress);
+    size_t own = mr_pb_text_size(MR_FIELD_DELIVERY_PROGRESS, d->progress) +
+                 mr_pb_number_size(MR_FIELD_DELIVERY_SNAPSHOT, d->snapshot);
     for (uint32_t i = 0; i < d->count; i++)
         own += mr_pb_bytes_size(MR_FIELD_DELIVERY_SUBSCRIPTION_ID, d->subscription_ids[i].len);
     if (d->transitions) /* packed, a byte each */
@@ -93,6 +94,7 @@ uint8_t *mr_wire_put_head(uint8_t *at, const struct mr_wire_head *h)
     at = mr_pb_put_text(at, MR_FIELD_DELIVERY_PROGRESS, d->progress);
     if (d->transitions)
         at = put_transitions(at, d);
+    at = mr_pb_put_number(at, MR_FIELD_DELIVERY_SNAPSHOT, d->snapshot);
     MR_ASSERT((size_t)(at - begin) + h->event_size == h->len);
     return at;
 }

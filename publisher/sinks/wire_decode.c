@@ -341,6 +341,8 @@ static enum mr_rc get_texts(struct decoder *d, struct mr_str bytes, struct mr_re
             rc = get_text(d, &field, "subscribe.cel", &out->cel);
         else if (field.number == MR_FIELD_SUBSCRIBE_TRANSITIONS)
             rc = get_flag(d, &field, "subscribe.transitions", &out->transitions);
+        else if (field.number == MR_FIELD_SUBSCRIBE_SNAPSHOT)
+            rc = get_flag(d, &field, "subscribe.snapshot", &out->snapshot);
         if (rc != MR_OK)
             return rc;
     }
