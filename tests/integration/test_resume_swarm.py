@@ -19,11 +19,12 @@ from instance import Instance, bin_dir, wait_for
 from subscriber import make_filter, open_stream, stubs
 from truth import holds
 
+# The rate is what this one client can read.
 GATEWAYS = int(os.environ.get("MILLRACE_TEST_GATEWAYS", "16"))
 SECONDS = float(os.environ.get("MILLRACE_TEST_SWARM_SECONDS", "10"))
 SETTINGS = {"source.kind": "generator", "source.database": "db", "generator.collections": 2, "generator.users": 40,
             "generator.documents": 500,
-            "generator.rate": min(400, 30000 // GATEWAYS),  # what this client can read "matcher.shards": 2, "supervisor.restarts_max": 0}
+            "generator.rate": min(400, 30000 // GATEWAYS), "matcher.shards": 2, "supervisor.restarts_max": 0}
 
 
 def place(marker):
