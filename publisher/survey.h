@@ -9,7 +9,7 @@
 
 /* A document whose last event so far is kept. */
 struct mr_survey_entry {
-    uint64_t hash[2]; /* of database, collection and document id */
+    uint64_t hash[2];  /* of database, collection and document id */
     uint64_t sequence; /* 0: the document is not in the state */
 };
 

@@ -64,9 +64,37 @@ static bool get_number(struct mr_rest_call *call, const char *name, uint32_t low
     return false;
 }
 
+/* Each argument is one of a list's, once, and has a value. */
+struct seen_arguments {
+    struct mr_control *control;
+    unsigned seen; /* a bit for each */
+};
+static enum MHD_Result see_argument(void *context, enum MHD_ValueKind kind, const char *name,
+                                    const char *value)
+{
+    static const char *const names[] = {"gatewayId", "tenant", "collection", "limit", "cursor"};
+    struct seen_arguments *seen = context;
+    unsigned i = 0;
+    (void)kind;
+    while (i < sizeof names / sizeof *names && (!name || strcmp(names[i], name) != 0))
+        i++;
+    if (i == sizeof names / sizeof *names)
+        mr_control_fail(seen->control, MR_CONTROL_INVALID_REQUEST, "%.64s: no such argument",
+                        name ? name : "");
+    else if (!value || (seen->seen >> i & 1) != 0)
+        mr_control_fail(seen->control, MR_CONTROL_INVALID_REQUEST, "%s: expected one value",
+                        names[i]);
+    seen->seen |= 1u << i;
+    return seen->control->code == MR_CONTROL_OK ? MHD_YES : MHD_NO;
+}
+
 static bool prepare_list(struct mr_rest_call *call)
 {
     struct mr_control_page *page = &call->control.page;
+    struct seen_arguments seen = {.control = &call->control};
+    MHD_get_connection_values(call->connection, MHD_GET_ARGUMENT_KIND, see_argument, &seen);
+    if (call->control.code != MR_CONTROL_OK)
+        return false;
     page->limit = PAGE_DEFAULT;
     page->gateway = mr_str_from(mr_rest_argument(call, "gatewayId"));
     page->database = mr_str_from(mr_rest_argument(call, "tenant"));
