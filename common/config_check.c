@@ -97,6 +97,7 @@ static enum mr_rc check_streams(const struct mr_config *config, struct mr_err *e
         {"query.jetstream_stream", config->query_jetstream_stream.text, false},
         {"query.jetstream_consumer", config->query_jetstream_consumer.text, true},
         {"upstream.stream", config->upstream_stream.text, false},
+        {"subscriptions.bucket", config->subscriptions_bucket.text, true},
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (!is_name(names[i].text, TOKEN, 100) && !(names[i].may_be_empty && !*names[i].text))

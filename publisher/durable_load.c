@@ -160,7 +160,8 @@ enum mr_rc mr_durable_open(struct mr_pump *pump, struct mr_err *err)
     if (strcmp(pump->config->subscriptions_store.text, "memory") == 0)
         return MR_OK;
     struct mr_store *store;
-    rc = mr_store_lmdb.open(&store, pump->config, err);
+    bool nats = strcmp(pump->config->subscriptions_store.text, "nats") == 0;
+    rc = (nats ? &mr_store_nats : &mr_store_lmdb)->open(&store, pump->config, err);
     if (rc == MR_OK) {
         rc = load(pump, store, err);
         if (rc != MR_OK)

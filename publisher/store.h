@@ -46,12 +46,12 @@ struct mr_store_ops {
     /* MUST. Visit every row of a table, in any order. */
     enum mr_rc (*load)(struct mr_store *store, enum mr_store_table table, mr_store_visit *visit,
                        void *context, struct mr_err *err);
-    /* MUST. Make all changes, in order and together; they are on disk when it returns MR_OK, else
-     * none of them is. May block. */
+    /* MUST. Make all changes, in order; they are kept when it returns MR_OK. Else none of them is,
+     * or, where the store is another machine's, nobody knows. May block. */
     enum mr_rc (*commit)(struct mr_store *store, const struct mr_store_changes *changes,
                          struct mr_err *err);
     /* MUST. */
     void (*close)(struct mr_store *store);
 };
-extern const struct mr_store_ops mr_store_lmdb;
+extern const struct mr_store_ops mr_store_lmdb, mr_store_nats;
 #endif

@@ -1,0 +1,259 @@
+/* The store of many machines: a JetStream key-value bucket. A record is the value of s.ID, a
+ * gateway's last sign that of g.NAME. Whoever starts the instance again, wherever, finds them.
+ *
+ * A commit publishes its changes, one after the other, and waits until the server has acknowledged
+ * all of them. When it does not, a part of them may be kept all the same: who was told UNAVAILABLE
+ * and asks again is right either way, and what nobody asks for again ends with its time to live. A
+ * removed key leaves a marker behind, which the next start clears away. */
+#include <nats/nats.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "jetstream/link.h"
+#include "publisher/store.h"
+
+enum {
+    BUCKET_MAX = 160,    /* bytes of the bucket's name and its NUL */
+    PENDING_MAX = 4096,  /* messages under way */
+    MARKERS_MAX = 10000, /* cleared away at one start */
+};
+
+struct nats_store {
+    struct mr_store base;
+    const struct mr_config *config;
+    natsConnection *connection;
+    jsCtx *js;
+    kvStore *bucket;
+    _Atomic uint32_t refused; /* publishes of this commit that came back with an error */
+    char name[BUCKET_MAX];
+    uint32_t cleared;
+};
+
+static struct nats_store *from_base(struct mr_store *store)
+{
+    MR_ASSERT(store->ops == &mr_store_nats);
+    return (struct nats_store *)(void *)store;
+}
+
+static enum mr_rc fail(const struct nats_store *s, natsStatus status, const char *what,
+                       struct mr_err *err)
+{
+    const char *detail = nats_GetLastError(NULL);
+    return mr_reject(err, MR_RETRY, "%s in subscription bucket %s: %s%s%s", what, s->name,
+                     natsStatus_GetText(status), detail && *detail ? ": " : "",
+                     detail ? detail : "");
+}
+
+static int64_t wait_ms(const struct nats_store *s)
+{
+    return (int64_t)(s->config->nats_ack_timeout / MR_NS_PER_MS);
+}
+
+static void disconnect(struct nats_store *s)
+{
+    kvStore_Destroy(s->bucket);
+    jsCtx_Destroy(s->js);
+    s->bucket = NULL;
+    s->js = NULL;
+    if (s->connection)
+        mr_js_disconnect(&s->connection);
+}
+
+/* nats.c's thread. */
+static void on_refused(jsCtx *js, jsPubAckErr *refused, void *context)
+{
+    struct nats_store *s = context;
+    (void)js;
+    (void)refused;
+    atomic_fetch_add_explicit(&s->refused, 1, memory_order_relaxed);
+}
+
+/* One that forgets by itself, or with the machine, is none. */
+static enum mr_rc check_bucket(struct nats_store *s, struct mr_err *err)
+{
+    char stream[BUCKET_MAX + 8];
+    jsStreamInfo *info = NULL;
+    snprintf(stream, sizeof stream, "KV_%s", s->name);
+    natsStatus status = js_GetStreamInfo(&info, s->js, stream, NULL, NULL);
+    if (status != NATS_OK)
+        return fail(s, status, "look", err);
+    bool good = info->Config->Storage == js_FileStorage && info->Config->MaxAge == 0;
+    jsStreamInfo_Destroy(info);
+    return good ? MR_OK
+                : mr_reject(err, MR_USAGE,
+                            "subscriptions.bucket %s: expected one with file storage and without "
+                            "a time to live",
+                            s->name);
+}
+
+static enum mr_rc find_bucket(struct nats_store *s, struct mr_err *err)
+{
+    natsStatus status = js_KeyValue(&s->bucket, s->js, s->name);
+    if (status == NATS_NOT_FOUND) {
+        kvConfig config;
+        kvConfig_Init(&config);
+        config.Bucket = s->name;
+        config.Description = "durable subscriptions of millrace";
+        config.History = 1;
+        config.StorageType = js_FileStorage;
+        config.Replicas = (int)s->config->subscriptions_replicas;
+        status = js_CreateKeyValue(&s->bucket, s->js, &config);
+    }
+    return status == NATS_OK ? check_bucket(s, err) : fail(s, status, "open", err);
+}
+
+static enum mr_rc connect(struct nats_store *s, struct mr_err *err)
+{
+    const struct mr_js_options link = {.url = s->config->nats_url.text,
+                                       .credentials = s->config->nats_credentials.text,
+                                       .ca = s->config->nats_ca.text,
+                                       .name = "millrace-subscriptions"};
+    jsOptions options;
+    jsOptions_Init(&options);
+    options.Wait = wait_ms(s);
+    options.PublishAsync.MaxPending = PENDING_MAX;
+    options.PublishAsync.StallWait = wait_ms(s);
+    options.PublishAsync.ErrHandler = on_refused;
+    options.PublishAsync.ErrHandlerClosure = s;
+    disconnect(s);
+    enum mr_rc rc = mr_js_connect(&s->connection, &link, err);
+    if (rc != MR_OK)
+        return rc;
+    natsStatus status = natsConnection_JetStream(&s->js, s->connection, &options);
+    rc = status == NATS_OK ? find_bucket(s, err) : fail(s, status, "connect", err);
+    if (rc != MR_OK)
+        disconnect(s);
+    return rc;
+}
+
+static void store_close(struct mr_store *store)
+{
+    struct nats_store *s = from_base(store);
+    disconnect(s);
+    free(s);
+}
+
+static enum mr_rc store_open(struct mr_store **out, const struct mr_config *config,
+                             struct mr_err *err)
+{
+    struct nats_store *s = calloc(1, sizeof *s);
+    if (!s)
+        return mr_fail(err, MR_FATAL, "open the subscription store");
+    s->base.ops = &mr_store_nats;
+    s->config = config;
+    if (*config->subscriptions_bucket.text)
+        snprintf(s->name, sizeof s->name, "%.100s", config->subscriptions_bucket.text);
+    else
+        snprintf(s->name, sizeof s->name, "millrace-%.100s", config->instance_name.text);
+    enum mr_rc rc = connect(s, err);
+    if (rc != MR_OK) {
+        store_close(&s->base);
+        return rc;
+    }
+    *out = &s->base;
+    return MR_OK;
+}
+
+static char letter_of(enum mr_store_table table)
+{
+    return table == MR_STORE_SUBSCRIPTIONS ? 's' : 'g';
+}
+
+static void clear_marker(struct nats_store *s, kvEntry *entry)
+{
+    char stream[BUCKET_MAX + 8], subject[BUCKET_MAX + MR_STORE_KEY_MAX + 16];
+    jsOptions options;
+    if (s->cleared >= MARKERS_MAX)
+        return;
+    s->cleared++;
+    snprintf(stream, sizeof stream, "KV_%s", s->name);
+    snprintf(subject, sizeof subject, "$KV.%s.%s", s->name, kvEntry_Key(entry));
+    jsOptions_Init(&options);
+    options.Stream.Purge.Subject = subject;
+    options.Stream.Purge.Sequence = kvEntry_Revision(entry) + 1; /* nothing that came later */
+    natsStatus status = js_PurgeStream(s->js, stream, &options, NULL);
+    if (status != NATS_OK) /* the next start tries again */
+        mr_log_warn("store", "marker_not_cleared", "key=%s why=\"%s\"", kvEntry_Key(entry),
+                    natsStatus_GetText(status));
+}
+
+static enum mr_rc store_load(struct mr_store *store, enum mr_store_table table,
+                             mr_store_visit *visit, void *context, struct mr_err *err)
+{
+    struct nats_store *s = from_base(store);
+    const char keys[] = {letter_of(table), '.', '>', 0};
+    kvWatcher *watcher = NULL;
+    kvEntry *entry = NULL;
+    enum mr_rc rc = MR_OK;
+    natsStatus status = kvStore_Watch(&watcher, s->bucket, keys, NULL);
+    while (status == NATS_OK && rc == MR_OK) {
+        status = kvWatcher_Next(&entry, watcher, wait_ms(s));
+        if (status != NATS_OK || !entry) /* no entry: that was all */
+            break;
+        if (kvEntry_Operation(entry) == kvOp_Put) {
+            const struct mr_str value = {kvEntry_Value(entry), (size_t)kvEntry_ValueLen(entry)};
+            rc = visit(context, mr_str_from(kvEntry_Key(entry) + 2), value, err);
+        } else {
+            clear_marker(s, entry);
+        }
+        kvEntry_Destroy(entry);
+        entry = NULL;
+    }
+    kvWatcher_Destroy(watcher);
+    return rc == MR_OK && status != NATS_OK ? fail(s, status, "read", err) : rc;
+}
+
+static natsStatus publish(struct nats_store *s, const struct mr_store_change *change)
+{
+    char subject[BUCKET_MAX + MR_STORE_KEY_MAX + 16];
+    natsMsg *message = NULL;
+    snprintf(subject, sizeof subject, "$KV.%s.%c.%.*s", s->name, letter_of(change->table),
+             (int)change->key.len, change->key.data);
+    natsStatus status = natsMsg_Create(&message, subject, NULL, change->value.data,
+                                       change->value.data ? (int)change->value.len : 0);
+    if (status == NATS_OK && !change->value.data)
+        status = natsMsgHeader_Set(message, "KV-Operation", "DEL");
+    if (status == NATS_OK)
+        status = js_PublishMsgAsync(s->js, &message, NULL);
+    natsMsg_Destroy(message); /* NULL when it was taken */
+    return status;
+}
+
+/* A connection that failed is given up with all that is under way on it: the next commit makes
+ * another. */
+static enum mr_rc store_commit(struct mr_store *store, const struct mr_store_changes *changes,
+                               struct mr_err *err)
+{
+    struct nats_store *s = from_base(store);
+    const struct mr_store_change *change;
+    enum mr_rc rc =
+        s->connection && !natsConnection_IsClosed(s->connection) ? MR_OK : connect(s, err);
+    if (rc != MR_OK)
+        return rc == MR_USAGE ? MR_RETRY : rc;
+    atomic_store_explicit(&s->refused, 0, memory_order_relaxed);
+    natsStatus status = NATS_OK;
+    STAILQ_FOREACH(change, changes, next)
+    if (status == NATS_OK)
+        status = publish(s, change);
+    jsPubOptions options;
+    jsPubOptions_Init(&options);
+    options.MaxWait = wait_ms(s);
+    if (status == NATS_OK)
+        status = js_PublishAsyncComplete(s->js, &options);
+    if (status == NATS_OK && atomic_load_explicit(&s->refused, memory_order_relaxed) == 0)
+        return MR_OK;
+    rc = fail(s, status == NATS_OK ? NATS_ERR : status, "write", err);
+    disconnect(s);
+    return rc;
+}
+
+const struct mr_store_ops mr_store_nats = {
+    .name = "nats",
+    .open = store_open,
+    .load = store_load,
+    .commit = store_commit,
+    .close = store_close,
+};

@@ -1,0 +1,115 @@
+"""Durable subscriptions in a JetStream key-value bucket: they survive every process and the machine, outages of NATS
+cost no subscription, and a cold start finds all. MILLRACE_TEST_STORE_SUBSCRIPTIONS: how many (default 2000; at full
+size 100000)."""
+
+import json
+import os
+import shutil
+import time
+
+import pytest
+
+import nats
+from instance import wait_for
+from rest import RestInstance
+from test_durable import Stream
+
+pytestmark = pytest.mark.skipif(not nats.have_server(), reason="nats-server is not installed")
+COUNT = int(os.environ.get("MILLRACE_TEST_STORE_SUBSCRIPTIONS", "2000"))
+SETTINGS = {"subscriptions.store": "nats", "publisher.subscriptions_per_gateway_max": 1000000,
+            "publisher.subscriptions_per_database_max": 1000000, "generator.rate": 50, "supervisor.restarts_max": 0,
+            "supervisor.backoff_max": "200ms", "nats.ack_timeout": "1s"}
+
+
+@pytest.fixture(name="server")
+def fixture_server():
+    with nats.Server() as it:
+        yield it
+
+
+def instance(server, **settings):
+    return RestInstance({**SETTINGS, "nats.url": server.url, **{k.replace("__", "."): v for k, v in settings.items()}})
+
+
+def everything_dies(it, with_disk=False):
+    it.kill_all()
+    it.remove_segments()
+    if with_disk:  # another machine
+        shutil.rmtree(it.settings["instance.data_dir"])
+
+
+def test_a_cold_start_on_another_machine_finds_all_and_they_match(server):
+    with instance(server) as it:
+        it.start()
+        begun = time.monotonic()
+        with Stream(it.grpc_port) as stream:
+            for first in range(0, COUNT, 1000):
+                stream.register("g1", [f"s{n}" for n in range(first, first + 1000)], ttl=3600, request=first)
+            assert sum(stream.next("register_response").registered for _ in range(0, COUNT, 1000)) == COUNT
+        registering = time.monotonic() - begun
+        with it.connect() as rest:
+            for n in range(10):
+                assert rest.ask("DELETE", f"/internal/v1/subscriptions/s{n}").status == 204
+        everything_dies(it, with_disk=True)
+        server.kill()
+        server.start()
+        begun = time.monotonic()
+        it.start()
+        wait_for(lambda: it.durable() == COUNT - 10, 30, "all subscriptions")
+        cold = time.monotonic() - begun
+        with Stream(it.grpc_port) as stream:
+            stream.heartbeat("g1")
+            assert len(stream.next("delivery").subscription_ids) == COUNT - 10
+        print(json.dumps({"subscriptions": COUNT, "registered_per_second": round(COUNT / registering),
+                          "cold_start_seconds": round(cold, 2)}))
+        assert cold < 10
+
+
+def test_what_is_renewed_replaced_or_expired_is_so_after_a_restart(server):
+    with instance(server, subscriptions__ttl_min="1s") as it:
+        it.start()
+        with it.connect() as rest:
+            assert rest.register("kept", ttl=600).status == 201
+            assert rest.register("short", ttl=2).status == 201
+            body = {"gatewayId": "g1", "tenant": "db", "collection": "c1", "cel": "doc.quantity > 5"}
+            assert rest.ask("PUT", "/internal/v1/subscriptions/kept", body).status == 200
+        everything_dies(it)
+        time.sleep(2)
+        it.start()
+        with it.connect() as rest:
+            kept = wait_for(lambda: (lambda a: a.status == 200 and a.json)(rest.get("kept")), 10, "the one that is kept")
+            assert kept["collection"] == "c1" and kept["cel"] == "doc.quantity > 5"
+            assert rest.get("short").status == 404
+
+
+def test_while_nats_is_away_changes_are_refused_and_what_is_there_goes_on(server):
+    with instance(server) as it, it.connect() as rest:
+        it.start()
+        assert rest.register("s1").status == 201
+        server.kill()
+        away = rest.register("s2")
+        assert (away.status, away.code) == (503, "UNAVAILABLE") and "Retry-After" in away.headers
+        with Stream(it.grpc_port) as stream:
+            stream.heartbeat("g1")
+            assert list(stream.next("delivery").subscription_ids) == ["s1"]
+        server.start()
+        wait_for(lambda: rest.register("s3").status == 201, 20, "the store")
+        everything_dies(it)
+        it.start()
+        wait_for(lambda: it.durable() >= 2, 20, "what was acknowledged")
+        with it.connect() as again:
+            assert again.get("s1").status == 200 and again.get("s3").status == 200
+
+
+def test_a_publisher_waits_for_nats_and_a_bucket_that_forgets_is_refused(server):
+    with instance(server) as it:
+        server.kill()
+        it.start(ready_seconds=0)
+        wait_for(lambda: "connect to NATS" in it.log_tail(200), 20, "the reason")
+        server.start()
+        it.wait_ready(30)
+    with nats.Client(server.port) as client:
+        client.create("KV_mine", "$KV.mine.>", max_age=10**9, max_msgs_per_subject=1)
+    with instance(server, subscriptions__bucket="mine") as it:
+        it.start(ready_seconds=0)
+        wait_for(lambda: "expected one with file storage and without a time to live" in it.log_tail(200), 20, "the reason")
