@@ -141,7 +141,6 @@ static void match_until(struct matcher *matcher, struct bench_job *job, uint64_t
 static inline void match_with(struct bench_rings *rings, struct bench_job *job, bool tells)
 {
     struct matcher matcher;
-    mr_doorbell_register();
     open_matcher(rings, &matcher);
     matcher.tells = tells;
     matcher.bell = rings->bells;
@@ -182,7 +181,6 @@ static inline void publish_with(struct bench_rings *rings, struct bench_job *job
                                 publish_work *work)
 {
     struct publisher publisher;
-    mr_doorbell_register();
     open_publisher(rings, &publisher);
     publish_until(&publisher, job, job->warmup, rings->bells, work);
     bench_begin(job);

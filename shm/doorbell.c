@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <linux/futex.h>
-#include <linux/membarrier.h>
 #include <stddef.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -11,18 +10,6 @@
 #include "common/clock.h"
 #include "common/err.h"
 
-/* Without membarrier a wake can be lost: the waker's look at the bell may come before its store is
- * visible. So nobody sleeps longer than this then. */
-#define WAIT_WITHOUT_MEMBARRIER_NS (2 * MR_NS_PER_MS)
-
-/* Set once by mr_doorbell_register, before any thread of this process sleeps. */
-static _Atomic bool have_membarrier;
-
-static int membarrier(int command)
-{
-    return (int)syscall(SYS_membarrier, command, 0, 0);
-}
-
 /* The word lives in memory shared by processes: no FUTEX_PRIVATE_FLAG. */
 static long futex(_Atomic uint32_t *word, int operation, uint32_t value,
                   const struct timespec *timeout)
@@ -30,23 +17,10 @@ static long futex(_Atomic uint32_t *word, int operation, uint32_t value,
     return syscall(SYS_futex, word, operation, value, timeout, NULL, 0);
 }
 
-bool mr_doorbell_register(void)
-{
-    int known = membarrier(MEMBARRIER_CMD_QUERY);
-    bool have = known >= 0 && (known & MEMBARRIER_CMD_GLOBAL_EXPEDITED) != 0 &&
-                membarrier(MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED) == 0;
-    atomic_store_explicit(&have_membarrier, have, memory_order_relaxed);
-    return have;
-}
-
+/* Acquire: what a waker that came before has stored. Release: that it comes before the next one. */
 static void announce(struct mr_doorbell_shm *bell, uint32_t state)
 {
-    atomic_store_explicit(&bell->state, state, memory_order_seq_cst);
-    /* From here on either the owner's next look finds what a peer has stored, or the peer's look at
-     * the bell finds the state: the barrier runs on every core that runs a registered process. */
-    if (atomic_load_explicit(&have_membarrier, memory_order_relaxed) &&
-        membarrier(MEMBARRIER_CMD_GLOBAL_EXPEDITED) != 0)
-        atomic_store_explicit(&have_membarrier, false, memory_order_relaxed);
+    (void)atomic_exchange_explicit(&bell->state, state, memory_order_acq_rel);
 }
 
 void mr_doorbell_announce(struct mr_doorbell_shm *bell)
@@ -61,9 +35,6 @@ void mr_doorbell_announce_doze(struct mr_doorbell_shm *bell)
 
 void mr_doorbell_wait(struct mr_doorbell_shm *bell, uint64_t timeout_ns)
 {
-    if (!atomic_load_explicit(&have_membarrier, memory_order_relaxed) &&
-        timeout_ns > WAIT_WITHOUT_MEMBARRIER_NS)
-        timeout_ns = WAIT_WITHOUT_MEMBARRIER_NS;
     struct timespec timeout = {.tv_sec = (time_t)(timeout_ns / MR_NS_PER_S),
                                .tv_nsec = (long)(timeout_ns % MR_NS_PER_S)};
     uint32_t state = atomic_load_explicit(&bell->state, memory_order_relaxed);

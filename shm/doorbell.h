@@ -1,9 +1,11 @@
 /* shm/doorbell.h: how a process sleeps while its rings are empty, and how a peer wakes it.
  *
- * One futex word a process, in its cell on the board. The sleeper announces itself, makes every
- * peer's earlier stores visible (membarrier, so that the peers need no fence on their fast path),
- * looks once more for work and only then sleeps, bounded. The waker pays one relaxed load when
- * nobody sleeps. A wake that is lost all the same (a kernel without membarrier) costs one bound. */
+ * One futex word a process, in its cell on the board. The sleeper announces itself, looks once more
+ * for work and only then sleeps, bounded. The waker has stored what it has to tell, then looks at
+ * the word. Both touch the word by a read-modify-write, and one of them comes second: the sleeper,
+ * and then it sees what was stored, or the waker, and then it sees the sleeper. The waker pays that
+ * once a batch; a barrier on all cores by the sleeper alone (membarrier) interrupts the others, and
+ * waits for a core that the host has taken away: docs/performance.md. */
 #ifndef MR_SHM_DOORBELL_H
 #define MR_SHM_DOORBELL_H
 #include <stdalign.h>
@@ -22,9 +24,6 @@ struct mr_doorbell_shm {
     _Atomic uint32_t wakes;              /* futex calls made to wake the owner; any waker */
 };
 
-/* Once in every process that wakes or sleeps. Returns false where membarrier is missing. */
-bool mr_doorbell_register(void);
-
 /* Sleeper's side: announce, then the caller looks for work again, then wait or cancel.
  * wait returns after a ring, or after timeout_ns. */
 void mr_doorbell_announce(struct mr_doorbell_shm *bell);
@@ -36,11 +35,14 @@ void mr_doorbell_cancel(struct mr_doorbell_shm *bell);
 void mr_doorbell_wake(struct mr_doorbell_shm *bell); /* the slow path of mr_doorbell_ring */
 
 /* Waker's side, after its release store. */
+static inline uint32_t mr_doorbell_state(struct mr_doorbell_shm *bell)
+{
+    return atomic_fetch_add_explicit(&bell->state, 0, memory_order_acq_rel);
+}
+
 static inline void mr_doorbell_ring(struct mr_doorbell_shm *bell)
 {
-    if (__builtin_expect(bell && atomic_load_explicit(&bell->state, memory_order_relaxed) !=
-                                     MR_DOORBELL_AWAKE,
-                         0))
+    if (__builtin_expect(bell && mr_doorbell_state(bell) != MR_DOORBELL_AWAKE, 0))
         mr_doorbell_wake(bell);
 }
 
@@ -48,7 +50,7 @@ static inline void mr_doorbell_ring(struct mr_doorbell_shm *bell)
  * the caller rings in a while. */
 static inline bool mr_doorbell_nudge(struct mr_doorbell_shm *bell)
 {
-    uint32_t state = atomic_load_explicit(&bell->state, memory_order_relaxed);
+    uint32_t state = mr_doorbell_state(bell);
     if (state == MR_DOORBELL_ASLEEP)
         mr_doorbell_wake(bell);
     return state != MR_DOORBELL_DOZING;

@@ -166,8 +166,6 @@ static enum mr_rc open_cell(struct mr_process *process, const struct arguments *
     atomic_store_explicit(&process->cell->heartbeat_ns, mr_clock_ns(), memory_order_relaxed);
     atomic_store_explicit(&process->cell->state, MR_STATE_STARTING, memory_order_release);
     mr_cell_say(process->cell, "starting");
-    if (!mr_doorbell_register())
-        mr_log_warn("process", "membarrier_missing", "effect=\"sleeps at most 2 ms at a time\"");
     return MR_OK;
 }
 

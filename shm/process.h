@@ -27,7 +27,7 @@ struct mr_process {
 };
 
 /* Arguments, as the supervisor passes them: --config-fd N --cell N [--shard N --ring-generation N].
- * Registers for membarrier, blocks SIGTERM, SIGINT and SIGPIPE, dies with its parent, sets up the
+ * Blocks SIGTERM, SIGINT and SIGPIPE, dies with its parent, sets up the
  * log and the panic hook, writes state STARTING. */
 MR_MUST_USE enum mr_rc mr_process_open(struct mr_process *process, enum mr_process_kind kind,
                                        int argc, char **argv, struct mr_err *err);

@@ -118,7 +118,6 @@ void bed_open(struct bed *bed, uint32_t shard_count, uint64_t seed, uint64_t sta
     snprintf(bed->instance, sizeof bed->instance, "pump-%d-%u", (int)getpid(), number++);
     snprintf(bed->dir, sizeof bed->dir, "/tmp/mr-pump-XXXXXX");
     MR_ASSERT(mkdtemp(bed->dir));
-    mr_doorbell_register();
     mr_config_init(&bed->process.config);
     snprintf(bed->process.config.instance_name.text, MR_CONFIG_TEXT_MAX, "%s", bed->instance);
     snprintf(bed->process.config.instance_data_dir.text, MR_CONFIG_TEXT_MAX, "%s", bed->dir);

@@ -120,7 +120,6 @@ static inline void bed_init(struct bed *bed, uint64_t event_bytes, uint64_t matc
     bed->seen = calloc(BED_EVENTS_MAX, 1);
     bed->parts = calloc(BED_IDS_MAX, sizeof *bed->parts);
     assert_true(bed->expected && bed->seen && bed->parts);
-    mr_doorbell_register();
     bed_generation(bed);
 }
 

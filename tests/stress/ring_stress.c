@@ -347,7 +347,6 @@ static pid_t start(enum role role)
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent)
         _exit(4);
-    mr_doorbell_register();
     void (*const mains[])(void) = {feed, match, publish};
     mains[role]();
     _exit(0);

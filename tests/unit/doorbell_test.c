@@ -33,7 +33,6 @@ static void a_bell_nobody_rings_ends_at_its_bound(void **state)
 {
     (void)state;
     struct mr_doorbell_shm bell = {0};
-    mr_doorbell_register();
     uint64_t start_ns = mr_clock_ns();
     mr_doorbell_announce(&bell);
     mr_doorbell_wait(&bell, 20 * MR_NS_PER_MS);
@@ -153,13 +152,10 @@ static void no_wake_is_lost_between_threads(void **state)
 static void no_wake_is_lost_between_processes(void **state)
 {
     (void)state;
-    if (!mr_doorbell_register())
-        skip(); /* then a wake may be lost, and sleeps are short instead */
     struct shared *shared = map_shared();
     pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0) {
-        mr_doorbell_register();
         _exit(serve(shared) == 0 ? 0 : 1);
     }
     assert_int_equal(call(shared), 0);

@@ -91,7 +91,6 @@ static int set_up(void **state)
     snprintf(b->instance, sizeof b->instance, "t-feed-%d-%u", (int)getpid(), number++);
     snprintf(b->dir, sizeof b->dir, "/tmp/mr-feed-XXXXXX");
     assert_non_null(mkdtemp(b->dir));
-    mr_doorbell_register();
     mr_config_init(&b->process.config);
     b->process.config.ring_event_size = RING_BYTES;
     snprintf(b->process.config.instance_name.text, MR_CONFIG_TEXT_MAX, "%s", b->instance);
