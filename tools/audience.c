@@ -16,6 +16,7 @@ struct mr_audience {
     uint64_t retry_ns;        /* when to open it again */
     bool keep_samples;
     char marker[128]; /* behind the newest delivery; "" before the first */
+    char *file;       /* NULL, or its content, owned */
     struct mr_audience_count count;
 };
 
@@ -60,9 +61,35 @@ static void on_response(void *context, const struct mr_client_response *response
                 response->subscription_id.data, (int)response->error.len, response->error.data);
 }
 
+/* The text through the next end, and what is behind it. */
+static struct mr_str take_part(const char **at, char end)
+{
+    size_t len = strcspn(*at, (char[]){end, '\n', '\0'});
+    struct mr_str part = {*at, len};
+    *at += len + ((*at)[len] == end);
+    return part;
+}
+
+static void subscribe_lines(struct mr_audience *audience)
+{
+    for (const char *at = audience->file; *at;) {
+        struct mr_client_subscription subscription = {.database =
+                                                          mr_str_from(audience->options.database),
+                                                      .after = mr_str_from(audience->marker)};
+        subscription.subscription_id = take_part(&at, '\t');
+        subscription.collection = take_part(&at, '\t');
+        subscription.cel = take_part(&at, '\n');
+        mr_client_subscribe(audience->client, &subscription);
+    }
+}
+
 static void subscribe_all(struct mr_audience *audience)
 {
     const struct mr_audience_options *options = &audience->options;
+    if (audience->file) {
+        subscribe_lines(audience);
+        return;
+    }
     for (uint64_t i = 0; i < audience->count.subscriptions; i++) {
         char id[64], text[64];
         snprintf(id, sizeof id, options->field ? "%s-%" PRIu64 : "%s",
@@ -115,12 +142,34 @@ bool mr_audience_take_option(struct mr_audience_options *options, int option, co
     case 'p':
         options->prefix = value;
         return true;
+    case 'S':
+        options->file = value;
+        return true;
     case 'v':
         options->values = strtoull(value, NULL, 10);
         return true;
     default:
         return false;
     }
+}
+
+/* Every line of the file is one subscription. */
+static enum mr_rc read_file(struct mr_audience *audience, struct mr_err *err)
+{
+    const char *path = audience->options.file;
+    FILE *in = fopen(path, "re");
+    if (!in)
+        return mr_fail(err, MR_USAGE, "open %s", path);
+    size_t capacity = 0;
+    ssize_t len = getdelim(&audience->file, &capacity, '\0', in);
+    fclose(in);
+    if (len < 0)
+        return mr_reject(err, MR_USAGE, "%s: expected subscriptions, got nothing", path);
+    uint64_t count = 0;
+    for (const char *at = audience->file; *at; at++)
+        count += *at != '\n' && (at[1] == '\n' || at[1] == '\0');
+    audience->count.subscriptions = count;
+    return MR_OK;
 }
 
 enum mr_rc mr_audience_open(struct mr_audience **out, const struct mr_audience_options *options,
@@ -133,8 +182,11 @@ enum mr_rc mr_audience_open(struct mr_audience **out, const struct mr_audience_o
         return mr_fail(err, MR_FATAL, "allocate an audience");
     audience->options = *options;
     audience->count.subscriptions = options->field ? options->values : 1;
-    enum mr_rc rc = connect_stream(audience, err);
+    enum mr_rc rc = options->file ? read_file(audience, err) : MR_OK;
+    if (rc == MR_OK)
+        rc = connect_stream(audience, err);
     if (rc != MR_OK) {
+        free(audience->file);
         free(audience);
         return rc;
     }
@@ -148,6 +200,7 @@ void mr_audience_close(struct mr_audience **audience)
         return;
     if ((*audience)->client)
         mr_client_close(&(*audience)->client);
+    free((*audience)->file);
     free(*audience);
     *audience = NULL;
 }

@@ -16,16 +16,17 @@ struct mr_audience_options {
     const char *field;  /* NULL: one subscription to the whole collection */
     const char *prefix; /* NULL: the values are the numbers below; else texts: prefix and number */
     uint64_t values;    /* one subscription "field == i" for each i below */
+    const char *file;   /* NULL, or lines "id TAB collection TAB expression of CEL, or nothing" */
 };
 
 /* The options of the command line that fill the struct above, for getopt_long: rows for its table,
  * and what takes one. False: not one of them. */
-#define MR_AUDIENCE_OPTIONS                                                                    \
-    {"server", required_argument, NULL, 's'}, {"database", required_argument, NULL, 'd'},      \
-        {"collection", required_argument, NULL, 'c'}, {"field", required_argument, NULL, 'f'}, \
-        {"prefix", required_argument, NULL, 'p'},                                              \
-    {                                                                                          \
-        "values", required_argument, NULL, 'v'                                                 \
+#define MR_AUDIENCE_OPTIONS                                                                        \
+    {"server", required_argument, NULL, 's'}, {"database", required_argument, NULL, 'd'},          \
+        {"collection", required_argument, NULL, 'c'}, {"field", required_argument, NULL, 'f'},     \
+        {"prefix", required_argument, NULL, 'p'}, {"subscriptions", required_argument, NULL, 'S'}, \
+    {                                                                                              \
+        "values", required_argument, NULL, 'v'                                                     \
     }
 bool mr_audience_take_option(struct mr_audience_options *options, int option, const char *value);
 

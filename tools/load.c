@@ -16,9 +16,13 @@ enum { TURN_NS = 1000 * 1000 };
 
 static const char usage[] = "usage: millrace-load --server HOST:PORT --database D --collection C "
                             "[--field F --values N [--prefix P]]\n"
+                            "       millrace-load --server HOST:PORT --database D "
+                            "--subscriptions FILE\n"
                             "  without --field: one subscription to the whole collection; with it: "
                             "one \"F == i\" for each i below N,\n"
-                            "  or with --prefix one \"F == 'Pi'\"\n"
+                            "  or with --prefix one \"F == 'Pi'\"; FILE has a line for each: id, "
+                            "TAB, collection, TAB,\n"
+                            "  and an expression of CEL or nothing\n"
                             "  Each line on standard input is answered with one JSON line of what "
                             "arrived since the last one.\n";
 
@@ -30,7 +34,7 @@ static bool parse(int argc, char **argv, struct mr_audience_options *out)
         if (!mr_audience_take_option(out, option, optarg))
             return false;
     }
-    return out->server && out->database && out->collection && optind == argc;
+    return out->server && out->database && (out->collection || out->file) && optind == argc;
 }
 
 /* The latencies of the time since the last answer. */

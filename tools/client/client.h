@@ -39,6 +39,7 @@ struct mr_client_handlers {
 
 struct mr_client_subscription {
     struct mr_str subscription_id, collection, database, after;
+    struct mr_str cel;                  /* an expression that must hold, too; empty: none */
     const struct mr_predicate *filters; /* all must hold */
     uint32_t filter_count;
 };

@@ -95,7 +95,8 @@ static size_t subscribe_len(const struct mr_client_subscription *s)
     size_t len = mr_pb_text_size(MR_FIELD_SUBSCRIBE_ID, s->subscription_id) +
                  mr_pb_text_size(MR_FIELD_SUBSCRIBE_COLLECTION, s->collection) +
                  mr_pb_text_size(MR_FIELD_SUBSCRIBE_DATABASE, s->database) +
-                 mr_pb_text_size(MR_FIELD_SUBSCRIBE_AFTER, s->after);
+                 mr_pb_text_size(MR_FIELD_SUBSCRIBE_AFTER, s->after) +
+                 mr_pb_text_size(MR_FIELD_SUBSCRIBE_CEL, s->cel);
     for (uint32_t i = 0; i < s->filter_count; i++)
         len += mr_pb_bytes_size(MR_FIELD_SUBSCRIBE_FILTERS, filter_len(&s->filters[i]));
     return len;
@@ -120,7 +121,8 @@ uint8_t *mr_client_put_subscribe(uint8_t *at, const struct mr_client_subscriptio
         at = put_value(at, &filter->value);
     }
     at = mr_pb_put_text(at, MR_FIELD_SUBSCRIBE_DATABASE, s->database);
-    return mr_pb_put_text(at, MR_FIELD_SUBSCRIBE_AFTER, s->after);
+    at = mr_pb_put_text(at, MR_FIELD_SUBSCRIBE_AFTER, s->after);
+    return mr_pb_put_text(at, MR_FIELD_SUBSCRIBE_CEL, s->cel);
 }
 
 size_t mr_client_unsubscribe_size(struct mr_str subscription_id)
