@@ -53,7 +53,7 @@ static bool next_of_bson(struct mr_cel_iter *it)
         return false;
     uint8_t type = *at++;
     const uint8_t *start = mr_cel_key_skip(at, end);
-    const uint8_t *next = start ? mr_cel_bson_skip(type, start, end) : NULL;
+    const uint8_t *next = mr_cel_bson_skip(type, start, end);
     if (!next) {
         it->failed = mr_cel_error(MR_CEL_E_BAD_DOCUMENT, no_detail);
         return false;
@@ -104,22 +104,24 @@ static bool bson_walk(struct mr_cel_ctx *ctx, struct mr_cel_val container, uint6
     struct mr_bson_iter it;
     if (mr_bson_iter_init(&it, container.bson, container.len) != MR_OK)
         return false;
-    *count = 0;
-    while (it.at < it.end && mr_cel_charge(ctx, 1)) {
-        uint8_t type = *it.at++;
-        const uint8_t *start = mr_cel_key_skip(it.at, it.end);
-        const uint8_t *next = start ? mr_cel_bson_skip(type, start, it.end) : NULL;
-        if (!next)
+    uint32_t passed = 0;
+    bool found = index == UINT64_MAX;
+    const uint8_t *at = it.at, *end = it.end, *value;
+    for (; at < end; passed++) {
+        uint8_t type = *at;
+        value = mr_cel_key_skip(at + 1, end);
+        at = mr_cel_bson_skip(type, value, end);
+        if (!at)
             return false;
-        if (*count == index) {
-            *out = (struct mr_bson_value){
-                .type = type, .data = start, .len = (uint32_t)(next - start)};
-            return true;
+        if (passed == index) {
+            *out =
+                (struct mr_bson_value){.type = type, .data = value, .len = (uint32_t)(at - value)};
+            found = true;
+            break;
         }
-        ++*count;
-        it.at = next;
     }
-    return index == UINT64_MAX && ctx->fatal == 0;
+    *count = passed;
+    return mr_cel_charge(ctx, passed) && found;
 }
 
 bool mr_cel_count(struct mr_cel_ctx *ctx, struct mr_cel_val container, uint32_t *out)

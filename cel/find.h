@@ -30,13 +30,13 @@ static inline struct mr_cel_path_key mr_cel_path_key(struct mr_str text)
  * collection are alike. BARRIER keeps the compiler from making arithmetic of it again. */
 #define MR_CEL_BARRIER(pointer) __asm__("" : "+r"(pointer))
 
-/* Behind the value that starts at "at"; NULL: damaged. Says only how far to go, not that the inside
- * is sound. */
+/* Behind the value that starts at "at", which may lie behind the end; NULL: damaged. Says only how
+ * far to go, not that the inside is sound. */
 static inline const uint8_t *mr_cel_bson_skip(uint8_t type, const uint8_t *at, const uint8_t *end)
 {
     const uint8_t *next;
-    int64_t size;
-    int32_t len;
+    int64_t size, left = end - at;
+    uint32_t len;
     switch (type) {
     case MR_BSON_INT32:
         next = at + 4;
@@ -57,71 +57,83 @@ static inline const uint8_t *mr_cel_bson_skip(uint8_t type, const uint8_t *at, c
         MR_CEL_BARRIER(next);
         break;
     case MR_BSON_STRING:
-    case MR_BSON_DOCUMENT:
-    case MR_BSON_ARRAY:
-        if (end - at < 5)
+        if (left < 5)
             return NULL;
         memcpy(&len, at, sizeof len);
-        if (len < 1)
+        return len - 1 <= (uint64_t)left - 5 ? at + 4 + len : NULL;
+    case MR_BSON_DOCUMENT:
+    case MR_BSON_ARRAY:
+        if (left < 5)
             return NULL;
-        next = at + len + (type == MR_BSON_STRING ? 4 : 0);
-        return next >= at + 5 && next <= end ? next : NULL;
+        memcpy(&len, at, sizeof len);
+        return len >= 5 && len <= (uint64_t)left ? at + len : NULL;
     default:
-        size = mr_bson_value_size(type, at, end);
+        size = left < 0 ? -1 : mr_bson_value_size(type, at, end);
         return size < 0 ? NULL : at + size;
     }
     return next <= end ? next : NULL;
 }
 
-/* Behind the NUL of the key that starts at "at"; NULL: there is none. */
+/* The first NUL of eight bytes: its place's top bit is the lowest one that is set; 0: there is
+ * none.
+ */
+static inline uint64_t mr_cel_nul_of(uint64_t word)
+{
+    return (word - UINT64_C(0x0101010101010101)) & ~word & UINT64_C(0x8080808080808080);
+}
+
+#define MR_CEL_BEHIND(count) \
+    do {                     \
+        at += count;         \
+        MR_CEL_BARRIER(at);  \
+        return at;           \
+    } while (0)
+/* Behind the NUL that mr_cel_nul_of has found in the bytes at "at". */
+static inline const uint8_t *mr_cel_nul_skip(const uint8_t *at, uint64_t nul)
+{
+    if ((uint32_t)nul == 0) {
+        if (nul & UINT64_C(0x8000000000))
+            MR_CEL_BEHIND(5);
+        if (nul & UINT64_C(0x800000000000))
+            MR_CEL_BEHIND(6);
+        if (nul & UINT64_C(0x80000000000000))
+            MR_CEL_BEHIND(7);
+        MR_CEL_BEHIND(8);
+    }
+    if (nul & 0x8080) {
+        if (nul & 0x80)
+            MR_CEL_BEHIND(1);
+        MR_CEL_BEHIND(2);
+    }
+    if (nul & 0x800000)
+        MR_CEL_BEHIND(3);
+    MR_CEL_BEHIND(4);
+}
+#undef MR_CEL_BEHIND
+
+/* Behind the NUL of the key that starts at "at". end: the document's own NUL, which counts as a
+ * key's where there is no other: then the result lies behind it. */
 static inline const uint8_t *mr_cel_key_skip(const uint8_t *at, const uint8_t *end)
 {
-    if (__builtin_expect(end - at >= 8, 1)) {
-        uint64_t word = mr_cel_load64(at);
-        uint64_t zeros =
-            (word - UINT64_C(0x0101010101010101)) & ~word & UINT64_C(0x8080808080808080);
-        switch (zeros != 0 ? __builtin_ctzll(zeros) >> 3 : 8) {
-        case 0:
-            at += 1;
-            MR_CEL_BARRIER(at);
-            return at;
-        case 1:
-            at += 2;
-            MR_CEL_BARRIER(at);
-            return at;
-        case 2:
-            at += 3;
-            MR_CEL_BARRIER(at);
-            return at;
-        case 3:
-            at += 4;
-            MR_CEL_BARRIER(at);
-            return at;
-        case 4:
-            at += 5;
-            MR_CEL_BARRIER(at);
-            return at;
-        case 5:
-            at += 6;
-            MR_CEL_BARRIER(at);
-            return at;
-        case 6:
-            at += 7;
-            MR_CEL_BARRIER(at);
-            return at;
-        case 7:
-            at += 8;
-            MR_CEL_BARRIER(at);
-            return at;
-        default:
-            break;
-        }
+    for (; __builtin_expect(end - at >= 7, 1); at += 8) {
+        uint64_t nul = mr_cel_nul_of(mr_cel_load64(at));
+        if (__builtin_expect(nul != 0, 1))
+            return mr_cel_nul_skip(at, nul);
     }
-    const uint8_t *nul = memchr(at, 0, (size_t)(end - at));
-    return nul ? nul + 1 : NULL;
+    while (at < end && *at != 0)
+        at++;
+    return at + 1;
+}
+
+/* Whether the key at "at" is this text, and ends before the document does. */
+static inline bool mr_cel_key_is(const uint8_t *at, const uint8_t *end, const char *text,
+                                 size_t len)
+{
+    return (size_t)(end - at) > len && at[len] == 0 && memcmp(at, text, len) == 0;
 }
 
 enum mr_cel_found { MR_CEL_FOUND, MR_CEL_MISSING, MR_CEL_DAMAGED };
+
 /* text: the key's bytes. out->data is inside of the document. */
 static inline enum mr_cel_found mr_cel_find(const uint8_t *bson, uint32_t len,
                                             const struct mr_cel_path_key *key, const char *text,
@@ -130,27 +142,32 @@ static inline enum mr_cel_found mr_cel_find(const uint8_t *bson, uint32_t len,
     if (len < 5)
         return MR_CEL_DAMAGED;
     const uint8_t *at = bson + 4, *end = bson + len - 1; /* the document's own NUL */
-    uint64_t head = key->head, mask = key->mask;
-    while (at < end) {
-        uint8_t type = *at++;
-        const uint8_t *value = mr_cel_key_skip(at, end);
-        if (__builtin_expect(!value, 0))
-            return MR_CEL_DAMAGED;
-        const uint8_t *next = mr_cel_bson_skip(type, value, end);
-        if (__builtin_expect(!next, 0))
-            return MR_CEL_DAMAGED;
-        bool found = __builtin_expect(end - at >= 8, 1)
-                         ? ((mr_cel_load64(at) ^ head) & mask) == 0 &&
-                               (key->len < 8 || ((size_t)(value - at) == key->len + 1u &&
-                                                 memcmp(at, text, key->len) == 0))
-                         : (size_t)(value - at) == key->len + 1u && memcmp(at, text, key->len) == 0;
-        if (found) {
-            *out = (struct mr_bson_value){
-                .type = type, .data = value, .len = (uint32_t)(next - value)};
-            return MR_CEL_FOUND;
+    const uint64_t head = key->head, mask = key->mask;
+    const size_t key_len = key->len;
+    for (;;) {
+        const uint8_t *value;
+        if (__builtin_expect(end - at >= 8, 1)) { /* a type and a key's first eight bytes */
+            uint64_t word = mr_cel_load64(at + 1), nul = mr_cel_nul_of(word);
+            if (__builtin_expect(((word ^ head) & mask) == 0, 0) &&
+                (key_len < 8 || mr_cel_key_is(at + 1, end, text, key_len)))
+                break;
+            value = __builtin_expect(nul != 0, 1) ? mr_cel_nul_skip(at + 1, nul)
+                                                  : mr_cel_key_skip(at + 9, end);
+        } else if (at >= end) {
+            return MR_CEL_MISSING;
+        } else if (mr_cel_key_is(at + 1, end, text, key_len)) {
+            break;
+        } else {
+            value = mr_cel_key_skip(at + 1, end);
         }
-        at = next;
+        at = mr_cel_bson_skip(*at, value, end);
+        if (__builtin_expect(!at, 0))
+            return MR_CEL_DAMAGED;
     }
-    return MR_CEL_MISSING;
+    const uint8_t *value = at + key_len + 2, *next = mr_cel_bson_skip(*at, value, end);
+    if (__builtin_expect(!next, 0))
+        return MR_CEL_DAMAGED;
+    *out = (struct mr_bson_value){.type = *at, .data = value, .len = (uint32_t)(next - value)};
+    return MR_CEL_FOUND;
 }
 #endif

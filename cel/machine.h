@@ -2,6 +2,8 @@
  * evaluator's loop (run.c). Shared by run.c and machine.c alone. */
 #ifndef MR_CEL_MACHINE_H
 #define MR_CEL_MACHINE_H
+#include <stddef.h>
+
 #include "cel/eval.h"
 #include "cel/ops.h"
 
@@ -54,6 +56,20 @@ static inline const struct mr_cel_path_key *mr_cel_path_keys(const struct mr_cel
 {
     return (const void *)(m->program->bytes + path->keys);
 }
+
+/* A value as two words: no compiler takes it apart to put it together again. */
+static inline void mr_cel_put(struct mr_cel_val *to, uint64_t head, uint64_t bits)
+{
+    memcpy(to, &head, 8);
+    memcpy((char *)to + 8, &bits, 8);
+}
+static inline uint64_t mr_cel_head_word(enum mr_cel_kind kind, enum mr_cel_form form, uint32_t len)
+{
+    return (uint64_t)len << 32 | (uint64_t)form << 8 | (uint64_t)kind;
+}
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ && offsetof(struct mr_cel_val, form) == 1 &&
+                  offsetof(struct mr_cel_val, len) == 4 && offsetof(struct mr_cel_val, bits) == 8,
+              "mr_cel_head_word writes kind, form and len of a value");
 
 /* One instruction each; "kind NULL" as result: done. */
 struct mr_cel_val mr_cel_run_in_set(struct mr_cel_machine *m, struct mr_cel_val v, uint32_t index);

@@ -8,11 +8,15 @@
 #include <new>
 #include <string>
 
+#include "cel/glob.h"
+
 struct mr_cel_regex {
     re2::RE2 re2;
+    mr_cel_glob glob;
     mr_cel_regex(const re2::StringPiece &pattern, const re2::RE2::Options &options)
         : re2(pattern, options)
     {
+        mr_cel_glob_parse(pattern.data(), pattern.size(), &glob);
     }
 };
 
@@ -70,6 +74,11 @@ void mr_cel_regex_destroy(mr_cel_regex **regex)
 
 bool mr_cel_regex_search(const mr_cel_regex *regex, const char *text, size_t len)
 {
+    if (regex->glob.count > 0) {
+        mr_cel_glob_match match = mr_cel_glob_search(&regex->glob, text, len);
+        if (match != MR_CEL_GLOB_UNSURE)
+            return match == MR_CEL_GLOB_YES;
+    }
     return regex->re2.Match(re2::StringPiece(text, len), 0, len, re2::RE2::UNANCHORED, nullptr, 0);
 }
 

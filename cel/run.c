@@ -2,115 +2,7 @@
  * bytecode.h. It trusts what mr_cel_program_load has checked (operands name registers, constants,
  * instructions that exist) and nothing else: every kind of every value is looked at. */
 #include "cel/arena.h"
-#include "cel/find.h"
-#include "cel/machine.h"
-
-static inline struct mr_cel_val from_bson(struct mr_cel_ctx *ctx, const struct mr_bson_value *v)
-{
-    struct mr_cel_val out = {.kind = MR_CEL_NULL};
-    int32_t half;
-    switch (v->type) {
-    case MR_BSON_STRING:
-        memcpy(&half, v->data, sizeof half); /* find has seen that it is 1 at least, and fits */
-        out.kind = MR_CEL_STRING;
-        out.len = (uint32_t)half - 1;
-        out.text = (const char *)v->data + 4;
-        return out;
-    case MR_BSON_INT32:
-        memcpy(&half, v->data, sizeof half);
-        out.kind = MR_CEL_INT;
-        out.integer = half;
-        return out;
-    case MR_BSON_INT64:
-    case MR_BSON_DOUBLE:
-        out.kind = v->type == MR_BSON_DOUBLE ? MR_CEL_DOUBLE : MR_CEL_INT;
-        memcpy(&out.bits, v->data, sizeof out.bits);
-        return out;
-    default:
-        return mr_cel_from_bson(ctx, v);
-    }
-}
-
-static struct mr_cel_val rare_step(struct mr_cel_machine *m, struct mr_cel_val v,
-                                   const struct mr_cel_path_key *key)
-{
-    struct mr_cel_val item;
-    if (key->len != MR_CEL_PATH_INDEX)
-        return mr_cel_select(&m->ctx, v, mr_cel_key_text(m, key));
-    if (v.kind == MR_CEL_LIST && mr_cel_list_at(&m->ctx, v, key->offset, &item))
-        return item;
-    return mr_cel_is_strange(v) ? v : mr_cel_index(&m->ctx, v, mr_cel_int(key->offset));
-}
-
-/* One step of a path. */
-static inline struct mr_cel_val step(struct mr_cel_machine *m, struct mr_cel_val v,
-                                     const struct mr_cel_path_key *key)
-{
-    if (__builtin_expect(
-            v.kind != MR_CEL_MAP || v.form != MR_CEL_FORM_BSON || key->len == MR_CEL_PATH_INDEX, 0))
-        return rare_step(m, v, key);
-    struct mr_bson_value value;
-    enum mr_cel_found found =
-        mr_cel_find(v.bson, v.len, key, (const char *)m->program->bytes + key->offset, &value);
-    if (__builtin_expect(found != MR_CEL_FOUND, 0)) {
-        m->ctx.budget -= v.len / 128;
-        return found == MR_CEL_MISSING ? mr_cel_error(MR_CEL_E_NO_SUCH_KEY, mr_cel_key_text(m, key))
-                                       : mr_cel_code_error(MR_CEL_E_BAD_DOCUMENT);
-    }
-    m->ctx.budget -= (value.data - v.bson) / 128;
-    return from_bson(&m->ctx, &value);
-}
-
-static struct mr_cel_val variable(const struct mr_cel_machine *m, uint32_t index)
-{
-    if (__builtin_expect(index < m->run->variable_count, 1))
-        return mr_cel_get(&m->run->variables[index]);
-    const struct mr_cel_text_at *name =
-        (const struct mr_cel_text_at *)(const void *)(m->program->bytes + mr_cel_head_of(m->program)
-                                                                              ->variables.offset) +
-        index;
-    return mr_cel_error(MR_CEL_E_NO_SUCH_ATTRIBUTE,
-                        (struct mr_str){(const char *)m->program->bytes + name->offset, name->len});
-}
-
-/* Steps from "from" to before "to" of a path. */
-static inline struct mr_cel_val walk(struct mr_cel_machine *m, struct mr_cel_val v,
-                                     const struct mr_cel_path *path, uint32_t from, uint32_t to)
-{
-    const struct mr_cel_path_key *keys = mr_cel_path_keys(m, path);
-    for (uint32_t i = from; i < to && !mr_cel_is_strange(v); i++)
-        v = step(m, v, &keys[i]);
-    return v;
-}
-
-/* The same for a path from its variable, whose first step may have been taken before. */
-static inline struct mr_cel_val walk_variable(struct mr_cel_machine *m,
-                                              const struct mr_cel_path *path, uint32_t to)
-{
-    if (path->cache == UINT32_MAX || to == 0)
-        return walk(m, variable(m, path->variable), path, 0, to);
-    struct mr_cel_val v = mr_cel_get(&m->registers[path->cache]);
-    if (v.kind == MR_CEL_NULL) {
-        v = walk(m, variable(m, path->variable), path, 0, 1);
-        mr_cel_set(&m->registers[path->cache], v);
-    }
-    return walk(m, v, path, 1, to);
-}
-
-/* v: what the path before its last step led to. */
-static struct mr_cel_val has(struct mr_cel_machine *m, struct mr_cel_val v,
-                             const struct mr_cel_path *path)
-{
-    const struct mr_cel_path_key *key = &mr_cel_path_keys(m, path)[path->count - 1];
-    if (v.kind != MR_CEL_MAP || v.form != MR_CEL_FORM_BSON)
-        return mr_cel_is_strange(v) ? v : mr_cel_has(&m->ctx, v, mr_cel_key_text(m, key));
-    struct mr_bson_value value;
-    m->ctx.budget -= v.len / 128;
-    enum mr_cel_found found =
-        mr_cel_find(v.bson, v.len, key, (const char *)m->program->bytes + key->offset, &value);
-    return found == MR_CEL_DAMAGED ? mr_cel_code_error(MR_CEL_E_BAD_DOCUMENT)
-                                   : mr_cel_bool(found == MR_CEL_FOUND);
-}
+#include "cel/walk.h"
 
 /* What an error or a value that is no bool does to the result of a chain of && or ||. */
 static struct mr_cel_val merge(struct mr_cel_val so_far, struct mr_cel_val v, bool first)
@@ -151,23 +43,30 @@ static inline bool same_bytes(const char *a, const char *b, uint32_t len)
     return memcmp(a, b, len) == 0;
 }
 
-#define FETCH(operand)                                                      \
-    (__builtin_expect((operand)&MR_CEL_CONSTANT, 0)                         \
-         ? mr_cel_cell_load(&cells[(operand) & ~(unsigned)MR_CEL_CONSTANT]) \
-         : mr_cel_get(&registers[operand]))
-#define DISPATCH() goto *labels[(ins = &code[pc++])->op]
-#define ON(name)   on_##name:
-#define PLACED(v)  ((v).kind == MR_CEL_ERROR ? mr_cel_error_placed((v), pc) : (v))
-#define ORDER(name, sign)                                 \
-    ON(name)                                              \
-    a = FETCH(ins->a);                                    \
-    b = FETCH(ins->b);                                    \
-    if (a.kind == b.kind && a.kind == MR_CEL_INT)         \
-        truth = a.integer sign b.integer;                 \
-    else if (a.kind == b.kind && a.kind == MR_CEL_DOUBLE) \
-        truth = a.number sign b.number;                   \
-    else                                                  \
-        goto slow_bool;                                   \
+#define IS_CONSTANT(operand) __builtin_expect((operand)&MR_CEL_CONSTANT, 0)
+#define CELL(operand)        (&cells[(operand) & ~(unsigned)MR_CEL_CONSTANT])
+#define FETCH(operand) \
+    (IS_CONSTANT(operand) ? mr_cel_cell_load(CELL(operand)) : mr_cel_get(&registers[operand]))
+/* Where an operand is. A constant's text is named by an offset: TEXT. */
+#define AT(operand)       (IS_CONSTANT(operand) ? CELL(operand) : &registers[operand])
+#define TEXT(operand, at) (IS_CONSTANT(operand) ? (const char *)(at) + (at)->offset : (at)->text)
+#define DISPATCH()        goto *labels[(++ins)->op]
+#define GO_TO(target)     goto *labels[(ins = &code[target])->op]
+#define ON(name)          on_##name:
+#define PLACE()           ((uint32_t)(ins - code) + 1)
+#define PLACED(v)         ((v).kind == MR_CEL_ERROR ? mr_cel_error_placed((v), PLACE()) : (v))
+#define ORDER(name, sign)                          \
+    ON(name)                                       \
+    left = AT(ins->a);                             \
+    right = AT(ins->b);                            \
+    if (left->kind != right->kind)                 \
+        goto slow_bool;                            \
+    else if (left->kind == MR_CEL_INT)             \
+        truth = left->integer sign right->integer; \
+    else if (left->kind == MR_CEL_DOUBLE)          \
+        truth = left->number sign right->number;   \
+    else                                           \
+        goto slow_bool;                            \
     goto finish_truth;
 
 #pragma GCC diagnostic push
@@ -189,12 +88,12 @@ static struct mr_cel_val run(struct mr_cel_machine *m, bool traced)
     const struct mr_cel_ins *code = (const void *)(m->program->bytes + head->instructions.offset);
     const struct mr_cel_val *cells = (const void *)(m->program->bytes + head->cells.offset);
     struct mr_cel_val *const registers = m->registers;
-    const struct mr_cel_ins *ins, *before = NULL;
-    struct mr_cel_val a, b, v;
+    const struct mr_cel_ins *ins = code, *before = NULL;
+    const struct mr_cel_val *left, *right;
+    struct mr_cel_val a, b, v, *out;
     struct mr_cel_loop *loop;
-    uint32_t pc = 0;
     bool truth;
-    DISPATCH();
+    goto *labels[ins->op];
 
 on_trace: /* what the instruction before has left */
     if (before && before->op != MR_CEL_OP_JUMP && before->dst < head->registers)
@@ -205,36 +104,36 @@ on_trace: /* what the instruction before has left */
 finish_truth:
     switch (ins->mode) {
     case MR_CEL_MODE_VALUE:
-        mr_cel_set(&registers[ins->dst], mr_cel_bool(truth));
+        mr_cel_put(&registers[ins->dst], MR_CEL_BOOL, truth);
         DISPATCH();
     case MR_CEL_MODE_AND_FIRST:
     case MR_CEL_MODE_AND_NEXT:
         if (!truth) {
-            mr_cel_set(&registers[ins->dst], mr_cel_bool(false));
-            pc = ins->target;
-        } else if (ins->mode == MR_CEL_MODE_AND_FIRST) {
-            mr_cel_set(&registers[ins->dst], mr_cel_bool(true));
+            mr_cel_put(&registers[ins->dst], MR_CEL_BOOL, false);
+            GO_TO(ins->target);
         }
+        if (ins->mode == MR_CEL_MODE_AND_FIRST)
+            mr_cel_put(&registers[ins->dst], MR_CEL_BOOL, true);
         DISPATCH();
     default:
         if (truth) {
-            mr_cel_set(&registers[ins->dst], mr_cel_bool(true));
-            pc = ins->target;
-        } else if (ins->mode == MR_CEL_MODE_OR_FIRST) {
-            mr_cel_set(&registers[ins->dst], mr_cel_bool(false));
+            mr_cel_put(&registers[ins->dst], MR_CEL_BOOL, true);
+            GO_TO(ins->target);
         }
+        if (ins->mode == MR_CEL_MODE_OR_FIRST)
+            mr_cel_put(&registers[ins->dst], MR_CEL_BOOL, false);
         DISPATCH();
     }
 
 slow_bool:
-    v = mr_cel_run_binary(m, (enum mr_cel_op)ins->op, a, b);
+    v = mr_cel_run_binary(m, (enum mr_cel_op)ins->op, FETCH(ins->a), FETCH(ins->b));
 finish: /* v, by mode */
+    if (ins->mode == MR_CEL_MODE_VALUE)
+        goto store;
     if (v.kind == MR_CEL_BOOL) {
         truth = v.boolean;
         goto finish_truth;
     }
-    if (ins->mode == MR_CEL_MODE_VALUE)
-        goto store;
     v = merge(registers[ins->dst], v,
               ins->mode == MR_CEL_MODE_AND_FIRST || ins->mode == MR_CEL_MODE_OR_FIRST);
 store:
@@ -242,58 +141,59 @@ store:
     DISPATCH();
 
 slow_value:
-    v = mr_cel_run_binary(m, (enum mr_cel_op)ins->op, a, b);
+    v = mr_cel_run_binary(m, (enum mr_cel_op)ins->op, FETCH(ins->a), FETCH(ins->b));
     goto store;
 
     ON(RETURN)
     v = FETCH(ins->a);
     if (m->ctx.fatal != 0)
-        v = mr_cel_error_placed(mr_cel_stopped(&m->ctx), pc);
+        v = mr_cel_error_placed(mr_cel_stopped(&m->ctx), PLACE());
     if (traced) {
         mr_cel_set(&registers[ins->dst], v);
-        m->run->trace(m->run->trace_context, pc - 1, v);
+        m->run->trace(m->run->trace_context, PLACE() - 1, v);
     }
     return v;
     ON(LOAD)
     v = FETCH(ins->a);
     goto finish;
     ON(VARIABLE)
-    v = variable(m, ins->c);
+    v = mr_cel_get(mr_cel_walk_variable(m, ins->c, &a));
     goto finish;
     ON(PATH)
-    {
-        const struct mr_cel_path *path = mr_cel_path_at(m, ins->c);
-        v = walk_variable(m, path, path->count);
-        goto finish;
-    }
+    left = NULL;
+    goto path;
     ON(SELECT)
-    {
-        const struct mr_cel_path *path = mr_cel_path_at(m, ins->c);
-        v = walk(m, FETCH(ins->a), path, 0, path->count);
-        goto finish;
-    }
+    a = FETCH(ins->a);
+    left = &a;
+path : /* to its register at once where nothing else is done with it */
+{
+    const struct mr_cel_path *path = mr_cel_path_at(m, ins->c);
+    out = ins->mode == MR_CEL_MODE_VALUE ? &registers[ins->dst] : &b;
+    right = mr_cel_walk(m, left, path, path->count, out);
+    if (right == out && ins->mode == MR_CEL_MODE_VALUE && out->kind != MR_CEL_ERROR)
+        DISPATCH();
+    v = mr_cel_get(right);
+    goto finish;
+}
     ON(HAS_PATH)
-    {
-        const struct mr_cel_path *path = mr_cel_path_at(m, ins->c);
-        v = has(m, walk_variable(m, path, path->count - 1), path);
-        goto finish;
-    }
+    v = mr_cel_walk_has(m, NULL, mr_cel_path_at(m, ins->c));
+    goto finish;
     ON(HAS)
-    {
-        const struct mr_cel_path *path = mr_cel_path_at(m, ins->c);
-        v = has(m, walk(m, FETCH(ins->a), path, 0, path->count - 1), path);
-        goto finish;
-    }
+    a = FETCH(ins->a);
+    v = mr_cel_walk_has(m, &a, mr_cel_path_at(m, ins->c));
+    goto finish;
     ON(INDEX)
     v = mr_cel_run_binary(m, MR_CEL_OP_INDEX, FETCH(ins->a), FETCH(ins->b));
     goto finish;
     ON(ADD)
-    a = FETCH(ins->a);
-    b = FETCH(ins->b);
-    if (a.kind == MR_CEL_INT && b.kind == MR_CEL_INT &&
-        !__builtin_add_overflow(a.integer, b.integer, &registers[ins->dst].integer)) {
-        registers[ins->dst].kind = MR_CEL_INT;
-        DISPATCH();
+    left = AT(ins->a);
+    right = AT(ins->b);
+    if (left->kind == MR_CEL_INT && right->kind == MR_CEL_INT) {
+        int64_t sum;
+        if (!__builtin_add_overflow(left->integer, right->integer, &sum)) {
+            mr_cel_put(&registers[ins->dst], MR_CEL_INT, (uint64_t)sum);
+            DISPATCH();
+        }
     }
     goto slow_value;
     ON(SUBTRACT)
@@ -302,8 +202,6 @@ slow_value:
     ON(MODULO)
     ON(OPTIONAL_INDEX)
     ON(SORT_BY)
-    a = FETCH(ins->a);
-    b = FETCH(ins->b);
     goto slow_value;
     ON(NEGATE)
     ON(SIZE)
@@ -317,17 +215,16 @@ slow_value:
     goto finish;
     ON(EQUAL)
     ON(NOT_EQUAL)
-    a = FETCH(ins->a);
-    b = FETCH(ins->b);
-    if (a.kind != b.kind)
+    left = AT(ins->a);
+    right = AT(ins->b);
+    if (left->kind != right->kind)
         goto slow_bool;
-    if (a.kind == MR_CEL_STRING)
-        truth = a.len == b.len && a.len <= 64 && same_bytes(a.text, b.text, a.len);
-    else if (a.kind == MR_CEL_INT)
-        truth = a.integer == b.integer;
+    if (left->kind == MR_CEL_STRING && left->len <= 64)
+        truth = left->len == right->len &&
+                same_bytes(TEXT(ins->a, left), TEXT(ins->b, right), left->len);
+    else if (left->kind == MR_CEL_INT)
+        truth = left->integer == right->integer;
     else
-        goto slow_bool;
-    if (a.kind == MR_CEL_STRING && a.len > 64)
         goto slow_bool;
     truth = truth == (ins->op == MR_CEL_OP_EQUAL);
     goto finish_truth;
@@ -336,17 +233,16 @@ slow_value:
     ORDER(GREATER, >)
     ORDER(GREATER_EQUAL, >=)
     ON(STARTS_WITH)
-    a = FETCH(ins->a);
-    b = FETCH(ins->b);
-    if (a.kind != MR_CEL_STRING || b.kind != MR_CEL_STRING || b.len > 64)
+    left = AT(ins->a);
+    right = AT(ins->b);
+    if (left->kind != MR_CEL_STRING || right->kind != MR_CEL_STRING || right->len > 64)
         goto slow_bool;
-    truth = b.len <= a.len && same_bytes(a.text, b.text, b.len);
+    truth =
+        right->len <= left->len && same_bytes(TEXT(ins->a, left), TEXT(ins->b, right), right->len);
     goto finish_truth;
     ON(IN)
     ON(ENDS_WITH)
     ON(CONTAINS)
-    a = FETCH(ins->a);
-    b = FETCH(ins->b);
     goto slow_bool;
     ON(IN_SET)
     v = FETCH(ins->a);
@@ -366,41 +262,45 @@ slow_value:
     v = mr_cel_run_map(m, ins);
     goto store;
     ON(JUMP)
-    pc = ins->target;
-    DISPATCH();
+    GO_TO(ins->target);
     ON(CONDITION)
     v = FETCH(ins->a);
     if (v.kind == MR_CEL_BOOL) {
-        pc = v.boolean ? pc : ins->target;
+        if (!v.boolean)
+            GO_TO(ins->target);
         DISPATCH();
     }
     v = merge(v, v, true);
     mr_cel_set(&registers[ins->dst], PLACED(v));
-    pc = ins->c;
-    DISPATCH();
+    GO_TO(ins->c);
     ON(ITERATE)
     v = FETCH(ins->a);
     if (!mr_cel_run_iterate(m, &m->loops[ins->b], &v)) {
         mr_cel_set(&registers[ins->dst], PLACED(v));
-        pc = ins->target;
+        GO_TO(ins->target);
     }
     DISPATCH();
     ON(NEXT)
     loop = &m->loops[ins->b];
+    if (ins->a == MR_CEL_NO_REGISTER && mr_cel_walk_array(&loop->it, &registers[ins->dst])) {
+        m->ctx.budget -= ins + 1 - &code[ins->target];
+        GO_TO(ins->target);
+    }
     if (mr_cel_iter_next(&loop->it)) {
         m->ctx.budget -=
-            pc - ins->target; /* at least what the turn costs; next charges when it is used up */
+            ins + 1 -
+            &code[ins->target]; /* at least what the turn costs; next charges when it is used up */
         mr_cel_set(&registers[ins->dst],
                    mr_cel_get(ins->a == MR_CEL_NO_REGISTER && loop->it.kind == MR_CEL_MAP
                                   ? &loop->it.key
                                   : &loop->it.value));
         if (ins->a != MR_CEL_NO_REGISTER)
             mr_cel_set(&registers[ins->a], mr_cel_get(&loop->it.key));
-        pc = ins->target;
+        GO_TO(ins->target);
     } else if (loop->it.failed.kind == MR_CEL_ERROR) {
         mr_cel_set(&registers[ins->c], PLACED(loop->it.failed));
         if (m->ctx.fatal != 0)
-            return mr_cel_error_placed(mr_cel_stopped(&m->ctx), pc);
+            return mr_cel_error_placed(mr_cel_stopped(&m->ctx), PLACE());
     }
     DISPATCH();
     ON(INCREMENT)
@@ -417,7 +317,7 @@ slow_value:
 unless_null:
     if (v.kind != MR_CEL_NULL) {
         mr_cel_set(&registers[ins->dst], PLACED(v));
-        pc = ins->target;
+        GO_TO(ins->target);
     }
     DISPATCH();
     ON(END_LIST)
@@ -434,15 +334,14 @@ unless_null:
     if (mr_cel_run_unwrap(&v))
         goto store;
     mr_cel_set(&registers[ins->b], PLACED(v));
-    pc = ins->target;
-    DISPATCH();
+    GO_TO(ins->target);
     ON(OR_ELSE)
     a = v = FETCH(ins->a);
     truth = mr_cel_run_unwrap(&v);
     if (truth || v.kind != MR_CEL_OPTIONAL) { /* a value, or an error */
         v = truth && ins->c == 0 ? a : v;
         mr_cel_set(&registers[ins->dst], PLACED(v));
-        pc = ins->target;
+        GO_TO(ins->target);
     }
     DISPATCH();
 }

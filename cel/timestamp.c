@@ -136,28 +136,45 @@ static int32_t take_offset(struct reader *r)
     return west ? -seconds : seconds;
 }
 
+/* Eight bytes at once: text must have what pattern has, where a '0' stands for any digit. out: the
+ * digits' values in their bytes. */
+static inline bool take_eight(const char *text, const char pattern[8], uint64_t *out)
+{
+    uint64_t word, expected, digits = 0;
+    memcpy(&word, text, 8);
+    memcpy(&expected, pattern, 8);
+    for (int i = 0; i < 8; i++)
+        digits |= (uint64_t)(pattern[i] == '0' ? 0x76 : 0x7f) << (8 * i);
+    *out = word ^ expected;
+    return (((*out + digits) | *out) & UINT64_C(0x8080808080808080)) == 0;
+}
+
+/* The two digits from place i on. */
+static int two(uint64_t digits, int i)
+{
+    return (int)(digits >> (8 * i) & 15) * 10 + (int)(digits >> (8 * i + 8) & 15);
+}
+
 bool mr_cel_time_parse(struct mr_str text, struct mr_cel_time *out)
 {
     static const uint8_t lengths[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
-    struct reader r = {text.data, text.data + text.len, text.len > 0};
-    int year = take_digits(&r, 4, 0, 9999);
-    take_char(&r, '-');
-    int month = take_digits(&r, 2, 1, 12);
-    take_char(&r, '-');
-    int day = take_digits(&r, 2, 1, 31);
-    take_char(&r, 'T');
-    int hour = take_digits(&r, 2, 0, 23);
-    take_char(&r, ':');
-    int minute = take_digits(&r, 2, 0, 59);
-    take_char(&r, ':');
-    int second = take_digits(&r, 2, 0, 59);
-    int32_t nanos = next_is(&r, '.') ? take_fraction(&r) : 0;
-    int32_t offset = take_offset(&r);
-    if (!r.ok || r.at != r.end ||
+    uint64_t first, second, third;
+    if (text.len < 20 || !take_eight(text.data, "0000-00-", &first) ||
+        !take_eight(text.data + 8, "00T00:00", &second) ||
+        !take_eight(text.data + 11, "00:00:00", &third))
+        return false;
+    int year = two(first, 0) * 100 + two(first, 2), month = two(first, 5), day = two(second, 0);
+    int hour = two(third, 0), minute = two(third, 3), second_of_minute = two(third, 6);
+    if (month < 1 || month > 12 || day < 1 || hour > 23 || minute > 59 || second_of_minute > 59 ||
         day > lengths[month - 1] + (month == 2 && mr_cel_civil_is_leap(year)))
         return false;
+    struct reader r = {text.data + 19, text.data + text.len, true};
+    int32_t nanos = next_is(&r, '.') ? take_fraction(&r) : 0;
+    int32_t offset = take_offset(&r);
+    if (!r.ok || r.at != r.end)
+        return false;
     int64_t seconds = mr_cel_civil_days(year, month, day) * SECONDS_PER_DAY + hour * 3600 +
-                      minute * 60 + second - offset;
+                      minute * 60 + second_of_minute - offset;
     *out = (struct mr_cel_time){seconds, nanos};
     return mr_cel_time_in_range(seconds);
 }

@@ -1,7 +1,12 @@
 """millrace cel, as a person and as a program uses it."""
 import json
+import os
+import pathlib
 import resource
+import struct
 import subprocess
+
+import pytest
 
 from instance import bin_dir
 
@@ -83,3 +88,25 @@ def test_a_hundred_thousand_lines_take_less_than_two_seconds():
     spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     print(f"{spent:.2f} s of processor time")
     assert spent < 2 or "build-" in bin_dir()  # other kinds of build are slower by their nature
+
+
+def test_the_example_of_how_to_embed_the_library_is_short_and_works():
+    source = pathlib.Path(__file__).resolve().parents[2] / "cel/example.c"
+    assert len(source.read_text().splitlines()) <= 40
+    program = pathlib.Path(bin_dir()).resolve().parent / "cel/cel-example"
+    if not os.path.exists(program):
+        pytest.skip(f"{program} is not there: a build without its tree")
+
+    def bson(price):
+        element = b"\x01price\0" + struct.pack("<d", price)
+        return struct.pack("<i", len(element) + 5) + element + b"\0"
+
+    def example(*arguments):
+        return subprocess.run([program, *arguments], input=bson(99.5) + bson(100.5) + bson(1)[:9], capture_output=True,
+                              timeout=60, check=False)
+
+    assert example("doc.price > 100.0").stdout == b"false\ntrue\n"
+    assert example("doc.price + 1.0").stdout == b"100.5\n101.5\n"
+    wrong = example("doc.price >")
+    assert wrong.returncode == 1 and wrong.stderr.startswith(b"1:12: expected")
+    assert example().returncode == 1

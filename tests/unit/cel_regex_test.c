@@ -9,6 +9,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "cel/glob.h"
 #include "cel/regex.h"
 
 static const struct mr_cel_regex_limits limits = MR_CEL_REGEX_LIMITS_DEFAULT;
@@ -111,6 +112,39 @@ static void the_cache_remembers_patterns_and_their_faults(void **state)
     mr_cel_regex_cache_destroy(&cache);
 }
 
+/* What is decided without RE2 is what RE2 decides: in a group, the same pattern is none of glob's.
+ */
+static void simple_patterns_mean_what_they_mean_to_re2(void **state)
+{
+    (void)state;
+    static const char *const pieces[] = {"a", "b", "ab", ".*", ".*", "\\.", "^", "$", "\xc3\xa9"};
+    static const char *const texts[] = {"a", "b", "ab", "aab", ".", "\n", "\xc3\xa9", "\xff"};
+    unsigned simple = 0;
+    srand(7);
+    for (int i = 0; i < 3000; i++) {
+        char pattern[64] = "", grouped[80], text[64] = "";
+        for (int parts = rand() % 6; parts > 0; parts--)
+            strcat(pattern, pieces[(unsigned)rand() % (sizeof pieces / sizeof pieces[0])]);
+        snprintf(grouped, sizeof grouped, "(?:%s)", pattern);
+        struct mr_cel_glob glob;
+        simple += mr_cel_glob_parse(pattern, strlen(pattern), &glob);
+        assert_false(mr_cel_glob_parse(grouped, strlen(grouped), &glob));
+        struct mr_cel_regex *regex;
+        char why[128];
+        if (mr_cel_regex_create(pattern, strlen(pattern), &limits, &regex, why) != MR_CEL_REGEX_OK)
+            continue;
+        mr_cel_regex_destroy(&regex);
+        for (int turn = 0; turn < 20; turn++) {
+            text[0] = 0;
+            for (int parts = rand() % 6; parts > 0; parts--)
+                strcat(text, texts[(unsigned)rand() % (sizeof texts / sizeof texts[0])]);
+            if (found(pattern, text) != found(grouped, text))
+                fail_msg("\"%s\" in \"%s\"", pattern, text);
+        }
+    }
+    assert_true(simple > 1000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -118,6 +152,7 @@ int main(void)
         cmocka_unit_test(what_re2_does_not_know_is_refused_with_its_reason),
         cmocka_unit_test(a_pattern_over_a_limit_is_refused_by_name),
         cmocka_unit_test(no_pattern_takes_more_than_linear_time),
+        cmocka_unit_test(simple_patterns_mean_what_they_mean_to_re2),
         cmocka_unit_test(the_cache_remembers_patterns_and_their_faults),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,6 +10,7 @@ import (
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/common/types/ref"
 	"cel.dev/cel-go/ext"
 )
 
@@ -40,6 +41,53 @@ type peer struct {
 	env *cel.Env
 }
 
+// Where the conformance suite and cel-go differ in one function's result, cel-go is given the suite's, so that whatever
+// is computed with it is compared, too: getMilliseconds() of a duration is the part behind the seconds; string() of a
+// duration has all its digits; a timestamp is a moment, and forgets the offset that it was read with.
+func bySuite() []cel.EnvOption {
+	milliseconds := func(v ref.Val) ref.Val {
+		return types.Int(v.(types.Duration).Duration.Milliseconds() % 1000)
+	}
+	text := func(v ref.Val) ref.Val {
+		ns := v.(types.Duration).Duration.Nanoseconds()
+		digits := strconv.FormatUint(magnitude(ns), 10)
+		if len(digits) < 10 {
+			digits = strings.Repeat("0", 10-len(digits)) + digits
+		}
+		whole, part := digits[:len(digits)-9], strings.TrimRight(digits[len(digits)-9:], "0")
+		if part != "" {
+			whole += "." + part
+		}
+		if ns < 0 {
+			whole = "-" + whole
+		}
+		return types.String(whole + "s")
+	}
+	moment := func(v ref.Val) ref.Val {
+		read := v.ConvertToType(types.TimestampType)
+		if t, ok := read.(types.Timestamp); ok {
+			return types.Timestamp{Time: t.Time.UTC()}
+		}
+		return read
+	}
+	return []cel.EnvOption{
+		cel.Function("getMilliseconds", cel.MemberOverload("duration_to_milliseconds", []*cel.Type{cel.DurationType},
+			cel.IntType, cel.UnaryBinding(milliseconds))),
+		cel.Function("string", cel.Overload("duration_to_string", []*cel.Type{cel.DurationType}, cel.StringType,
+			cel.UnaryBinding(text))),
+		cel.Function("timestamp", cel.Overload("string_to_timestamp", []*cel.Type{cel.StringType}, cel.TimestampType,
+			cel.UnaryBinding(moment))),
+	}
+}
+
+// magnitude is the absolute value; that of the least int64 fits no int64.
+func magnitude(n int64) uint64 {
+	if n < 0 {
+		return -uint64(n)
+	}
+	return uint64(n)
+}
+
 func newPeer() *peer {
 	options := []cel.EnvOption{
 		cel.OptionalTypes(), cel.DefaultUTCTimeZone(true), cel.CrossTypeNumericComparisons(true),
@@ -47,6 +95,7 @@ func newPeer() *peer {
 		ext.Strings(), ext.Math(), ext.Lists(), ext.Sets(), ext.Encoders(), ext.Bindings(),
 		ext.TwoVarComprehensions(), ext.Network(),
 	}
+	options = append(options, bySuite()...)
 	for _, v := range variables {
 		options = append(options, cel.Variable(v.Name, celTypes[v.Type]))
 	}
