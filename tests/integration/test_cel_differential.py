@@ -2,6 +2,7 @@
 size, some minutes); tests/cel/differential/regressions.ndjson holds what was found."""
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -26,6 +27,24 @@ def differential():
         pytest.skip(f"cel-go cannot be had: {built.stderr[-300:]}")
     assert built.returncode == 0, built.stderr
     return program
+
+
+OPERATORS = {"!_": "!{bool}", "-_": "-{int}", "_+_": "{int} + {int}", "_-_": "{int} - {int}", "_*_": "{int} * {int}",
+             "_/_": "{int} / {int}", "_%_": "{int} % {int}", "_==_": "{A} == {A}", "_!=_": "{A} != {A}",
+             "_<_": "{number} < {number}", "_<=_": "{number} <= {number}", "_>_": "{number} > {number}",
+             "_>=_": "{number} >= {number}", "@in": "{A} in {list(A)}", "_[_]": "{list(A)}[{index}]", "_?._": ".?{field}",
+             "_[?_]": "[?{"}
+
+
+def test_the_generator_uses_every_operator_function_and_macro():
+    names = re.findall(r'^FUNCTION\(\w+, "([^"]*)"', (CEL.parents[1] / "cel/functions.def").read_text(), re.M)
+    macros = set(re.findall(r'"(\w+)"', (CEL.parents[1] / "cel/macro.c").read_text()))
+    macros -= {"cel", "bind", "block", "index", "iterVar", "accuVar"}  # not of this form; generate.go has cel.bind
+    text = (CEL / "differential/productions.go").read_text()
+    assert len(names) > 100 and "exists_one" in macros
+    missing = [name for name in names if OPERATORS.get(name, name + "(") not in text]
+    missing += [name for name in macros if name + "(" not in text]
+    assert not missing, missing
 
 
 def compare(program, *arguments):
