@@ -12,10 +12,18 @@
 #include "common/clock.h"
 #include "tools/audience.h"
 
-enum { TURN_NS = 1000 * 1000 };
+enum { TURN_NS = 1000 * 1000, STREAMS_MAX = 10000 };
+
+/* Streams that all hold the same subscriptions. */
+struct load {
+    struct mr_audience_options options;
+    uint32_t stream_count;
+    struct mr_audience **streams;
+};
 
 static const char usage[] = "usage: millrace-load --server HOST:PORT --database D --collection C "
-                            "[--field F --values N [--prefix P]]\n"
+                            "[--field F --values N [--prefix P]] "
+                            "[--streams N]\n"
                             "       millrace-load --server HOST:PORT --database D "
                             "--subscriptions FILE\n"
                             "  without --field: one subscription to the whole collection; with it: "
@@ -23,18 +31,66 @@ static const char usage[] = "usage: millrace-load --server HOST:PORT --database 
                             "  or with --prefix one \"F == 'Pi'\"; FILE has a line for each: id, "
                             "TAB, collection, TAB,\n"
                             "  and an expression of CEL or nothing\n"
+                            "  --streams: so many gateways, each with all of these\n"
                             "  Each line on standard input is answered with one JSON line of what "
                             "arrived since the last one.\n";
 
-static bool parse(int argc, char **argv, struct mr_audience_options *out)
+static bool parse(int argc, char **argv, struct load *out)
 {
-    static const struct option longs[] = {MR_AUDIENCE_OPTIONS, {NULL, 0, NULL, 0}};
+    static const struct option longs[] = {
+        MR_AUDIENCE_OPTIONS, {"streams", required_argument, NULL, 'n'}, {NULL, 0, NULL, 0}};
     int option;
+    out->stream_count = 1;
     while ((option = getopt_long(argc, argv, "", longs, NULL)) != -1) {
-        if (!mr_audience_take_option(out, option, optarg))
+        if (option == 'n')
+            out->stream_count = (uint32_t)strtoul(optarg, NULL, 10);
+        else if (!mr_audience_take_option(&out->options, option, optarg))
             return false;
     }
-    return out->server && out->database && (out->collection || out->file) && optind == argc;
+    const struct mr_audience_options *options = &out->options;
+    return options->server && options->database && (options->collection || options->file) &&
+           optind == argc && out->stream_count > 0 && out->stream_count <= STREAMS_MAX;
+}
+
+static enum mr_rc open_all(struct load *load, struct mr_err *err)
+{
+    load->streams = calloc(load->stream_count, sizeof(struct mr_audience *));
+    enum mr_rc rc = load->streams ? MR_OK : mr_fail(err, MR_FATAL, "open the streams");
+    for (uint32_t i = 0; rc == MR_OK && i < load->stream_count; i++)
+        rc = mr_audience_open(&load->streams[i], &load->options, err);
+    return rc;
+}
+
+/* One stream waits for what comes; with many, each is looked at, and all rest when nothing came. */
+static enum mr_rc work(struct load *load, struct mr_err *err)
+{
+    static uint64_t seen;
+    uint64_t now = 0;
+    enum mr_rc rc = MR_OK;
+    for (uint32_t i = 0; rc == MR_OK && i < load->stream_count; i++) {
+        rc = mr_audience_work(load->streams[i], load->stream_count == 1 ? TURN_NS : 0, err);
+        now += mr_audience_count(load->streams[i])->deliveries;
+    }
+    if (load->stream_count > 1 && now == seen)
+        usleep(TURN_NS / 4000);
+    seen = now;
+    return rc;
+}
+
+/* Of all streams. */
+static void sum_up(const struct load *load, struct mr_audience_count *out)
+{
+    memset(out, 0, sizeof *out);
+    for (uint32_t i = 0; i < load->stream_count; i++) {
+        const struct mr_audience_count *one = mr_audience_count(load->streams[i]);
+        out->subscriptions += one->subscriptions;
+        out->confirmed += one->confirmed;
+        out->deliveries += one->deliveries;
+        out->pairs += one->pairs;
+        for (uint32_t bucket = 0; bucket < MR_HISTOGRAM_BUCKETS; bucket++)
+            out->latency.buckets[bucket] += one->latency.buckets[bucket];
+        out->latency.count += one->latency.count;
+    }
 }
 
 /* The latencies of the time since the last answer. */
@@ -65,23 +121,24 @@ static void answer(const struct mr_audience_count *now, struct mr_audience_count
 
 int main(int argc, char **argv)
 {
-    struct mr_audience_options options = {0};
-    struct mr_audience *audience;
+    struct load load = {0};
     struct mr_err err = {0};
-    static struct mr_audience_count before;
+    static struct mr_audience_count before, now;
     uint32_t questions = 0;
-    if (!parse(argc, argv, &options)) {
+    if (!parse(argc, argv, &load)) {
         fputs(usage, stderr);
         return MR_EXIT_USAGE;
     }
-    enum mr_rc rc = mr_audience_open(&audience, &options, &err);
+    enum mr_rc rc = open_all(&load, &err);
     struct pollfd in = {.fd = STDIN_FILENO, .events = POLLIN};
     while (rc == MR_OK) {
-        rc = mr_audience_work(audience, TURN_NS, &err);
-        const struct mr_audience_count *count = mr_audience_count(audience);
-        if (questions > 0 && (before.confirmed > 0 || count->confirmed == count->subscriptions)) {
-            answer(count, &before);
-            questions--;
+        rc = work(&load, &err);
+        if (questions > 0) {
+            sum_up(&load, &now);
+            if (before.confirmed > 0 || now.confirmed == now.subscriptions) {
+                answer(&now, &before);
+                questions--;
+            }
         }
         char line[256];
         if (rc == MR_OK && poll(&in, 1, 0) > 0) {
@@ -94,7 +151,7 @@ int main(int argc, char **argv)
     }
     if (rc != MR_OK)
         fprintf(stderr, "millrace-load: %s\n", err.text);
-    else
-        mr_audience_close(&audience);
+    for (uint32_t i = 0; rc == MR_OK && i < load.stream_count; i++)
+        mr_audience_close(&load.streams[i]);
     return mr_exit_code(rc);
 }

@@ -4,6 +4,7 @@ stream that speaks for their gateway, and ended when their time is up."""
 import os
 import queue
 import time
+from datetime import datetime
 
 import grpc
 import pytest
@@ -132,25 +133,30 @@ def test_a_marker_of_another_log_is_told_to_read_anew(instance):
 
 
 def test_a_gateway_that_is_gone_loses_its_subscriptions_when_their_time_is_up():
-    with Instance({**GENERATOR, "subscriptions.ttl_min": "1s", "subscriptions.ttl": "5s"}) as one:
+    from rest import RestInstance
+    with RestInstance({"subscriptions.ttl_min": "1s", "subscriptions.ttl": "8s"}) as one:
         one.start()
-        with Stream(one.grpc_port) as stream:
+        with Stream(one.grpc_port) as stream, one.connect() as rest:
             stream.register("alive", ["a"])
-            stream.register("gone", ["g"])
+            begun = time.monotonic()
+            stream.register("gone", ["g"], ttl=2)
             stream.next("register_response")
             stream.next("register_response")
             stream.heartbeat("alive")
             stream.next("heartbeat_ack")
-            time.sleep(4)
-            assert durable(one) == 2
-            wait_for(lambda: durable(one) == 1, 3, "the end of one")
-            time.sleep(5)
+            wait_for(lambda: durable(one) == 1, 5, "the end of one")
+            assert time.monotonic() - begun >= 2
+            def life():
+                seen = rest.get("a").json
+                return sum(sign * datetime.fromisoformat(seen[name]).timestamp()
+                           for sign, name in ((1, "expiresAt"), (-1, "createdAt")))
+            wait_for(lambda: life() > 8 + 2, 5, "a lease that goes on while somebody is there")
             assert durable(one) == 1  # a stream speaks for it
             one.kill_all()
             one.remove_segments()
             one.start()
             wait_for(lambda: durable(one) == 1, 5, "the one that was alive")
-            wait_for(lambda: durable(one) == 0, 8, "its end")
+            wait_for(lambda: durable(one) == 0, 12, "its end")
             one.kill_all()
             one.remove_segments()
             one.start()

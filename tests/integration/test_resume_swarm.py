@@ -24,7 +24,7 @@ GATEWAYS = int(os.environ.get("MILLRACE_TEST_GATEWAYS", "16"))
 SECONDS = float(os.environ.get("MILLRACE_TEST_SWARM_SECONDS", "10"))
 SETTINGS = {"source.kind": "generator", "source.database": "db", "generator.collections": 2, "generator.users": 40,
             "generator.documents": 500,
-            "generator.rate": min(400, 30000 // GATEWAYS), "matcher.shards": 2, "supervisor.restarts_max": 0}
+            "generator.rate": min(400, 12000 // GATEWAYS), "matcher.shards": 2, "supervisor.restarts_max": 0}
 
 
 def place(marker):
@@ -135,8 +135,14 @@ def settle(instance, gateways, seconds=60):
         gateway.stay.set()
         gateway.away = 0.0
     end = wait_for(lambda: written(instance), 20, "the log's end")
-    wait_for(lambda: all(s.begin is not None and (g.progress >= end or (s.got and s.got[-1] >= end))
-                         for g in gateways for s in g.subs.values()), seconds, f"everyone to come to {end}")
+    def behind():
+        return [g for g in gateways if g.progress < end or any(s.begin is None for s in g.subs.values())]
+    try:
+        wait_for(lambda: not behind(), seconds, f"everyone to come to {end}")
+    except TimeoutError as error:
+        one = behind()[0]
+        raise TimeoutError(f"{error}: {len(behind())} are behind, one at {one.progress} after {one.streams} streams, "
+                           f"{[(s.begin, len(s.got), s.got[-1:]) for s in one.subs.values()]} {one.errors[-2:]}") from None
     return end
 
 

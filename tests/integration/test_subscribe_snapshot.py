@@ -34,7 +34,7 @@ class Reader(threading.Thread):
                 self.one(channel, self.rng.randrange(len(KINDS)))
 
     def one(self, channel, kind):
-        pb, outgoing, state, begun = stubs(), queue.Queue(), {}, None
+        pb, outgoing, state, changes, begun = stubs(), queue.Queue(), {}, [], None
         collection, filters = KINDS[kind]
         outgoing.put(pb.GatewayMessage(subscribe=pb.SubscribeRequest(
             subscription_id="s", database="db", collection=collection, filters=[make_filter(*f) for f in filters], snapshot=True)))
@@ -48,10 +48,10 @@ class Reader(threading.Thread):
                     self.wrong.append(f"snapshot={delivery.snapshot} progress={delivery.progress} begun={begun}")
                 if delivery.snapshot and event.document_id in state:
                     self.wrong.append(f"{event.document_id} is there twice in the snapshot")
-                if event.operation == pb.OPERATION_TYPE_DELETE:
-                    state.pop(event.document_id, None)
-                else:
+                if delivery.snapshot:
                     state[event.document_id] = event.event_id
+                else:
+                    changes.append((place(delivery.progress), event.operation, event.document_id, event.event_id))
                 continue
             if what == "subscribe_response":
                 if not message.subscribe_response.success or message.subscribe_response.resync:
@@ -59,7 +59,13 @@ class Reader(threading.Thread):
                     break
                 begun = place(message.subscribe_response.progress)
             elif place(message.heartbeat_ack.progress) >= begun + more:
-                self.results.append((place(message.heartbeat_ack.progress), kind, state))
+                through = place(message.heartbeat_ack.progress)  # more may have come already
+                for at, operation, ident, event_id in changes:
+                    if at <= through and operation == pb.OPERATION_TYPE_DELETE:
+                        state.pop(ident, None)
+                    elif at <= through:
+                        state[ident] = event_id
+                self.results.append((through, kind, state))
                 break
             outgoing.put(pb.GatewayMessage(heartbeat=pb.Heartbeat(timestamp=1)))
         call.cancel()
