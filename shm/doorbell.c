@@ -48,7 +48,9 @@ void mr_doorbell_wait(struct mr_doorbell_shm *bell, uint64_t timeout_ns)
 
 void mr_doorbell_cancel(struct mr_doorbell_shm *bell)
 {
-    atomic_store_explicit(&bell->state, MR_DOORBELL_AWAKE, memory_order_relaxed);
+    /* No plain store: it would stand between a waker's look and the next announcement, which is to
+     * acquire what that waker has stored. */
+    announce(bell, MR_DOORBELL_AWAKE);
 }
 
 void mr_doorbell_wake(struct mr_doorbell_shm *bell)
