@@ -1,9 +1,10 @@
-/* bench-match [events]: the matching engine on one core, JSON on standard output.
+/* bench-match DIRECTORY [COUNT ...]: the matching engine on one core, JSON on standard output.
  *
- * Workload "spread": subscriptions over 100 collections: 35 % user_id ==, 35 % author.id == (50,000
- * values), 20 % status == and price >, 5 % price range, 2.5 % tag in three of 200, 2.5 % labels
- * contains; documents of 15 top-level fields and about 460 bytes. "hot": the same mix, all in one
- * collection. The floor is what it costs to visit every field of the same documents. */
+ * DIRECTORY has subs.ndjson and events.ndjson as bench/w1 writes them. For each COUNT (default: all
+ * subscriptions) the first so many are added to a new engine; then, in turns on the quietest of
+ * several rounds, all events are matched from their BSON bytes to ids, and libbson visits every
+ * field of the same documents, which is the floor. bench/match runs it over all workloads. */
+#include <inttypes.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,136 +13,82 @@
 #include <bson/bson.h>
 
 #include "common/clock.h"
-#include "matcher/engine/engine.h"
+#include "tools/match.h"
 
-enum { USERS = 50000, TAGS = 200, COLLECTIONS = 100, DOCUMENT_MAX = 1024 };
+enum { ROUNDS = 7, CYCLES = 10, CHANGES_PER_S = 10000 };
 
-static uint64_t random_state = 20261121;
-
-static uint64_t random_next(void)
-{
-    uint64_t z = random_state += UINT64_C(0x9e3779b97f4a7c15);
-    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-    return z ^ z >> 31;
-}
-
-static uint32_t below(uint32_t n)
-{
-    return (uint32_t)(random_next() % n);
-}
-
-static double money(uint32_t from, uint32_t to)
-{
-    return (double)(from * 100 + below((to - from) * 100)) / 100.0;
-}
-
-static const char *const statuses[] = {"active", "active", "active",   "pending", "pending",
-                                       "closed", "draft",  "archived", "hidden",  "sold"};
-
-static struct mr_str text(char *out, size_t size, const char *format, uint32_t number)
-{
-    return (struct mr_str){out, (size_t)snprintf(out, size, format, number)};
-}
-
-static struct mr_const string_const(struct mr_str s)
-{
-    return (struct mr_const){.kind = MR_CONST_STRING, .string = s};
-}
-
-static struct mr_const number_const(double number)
-{
-    return (struct mr_const){.kind = MR_CONST_DOUBLE, .number = number};
-}
-
-static struct mr_predicate predicate(const char *path, enum mr_predicate_op op,
-                                     struct mr_const value)
-{
-    return (struct mr_predicate){.path = mr_str_from(path), .op = op, .value = value};
-}
-
-/* One random subscription's program. */
-static void *make_program(bool hot, uint32_t *len)
-{
-    char a[16], b[3][16], name[16];
-    struct mr_const items[3];
-    struct mr_predicate p[2];
-    uint32_t count = 1, kind = below(1000);
-    struct mr_str collection = text(name, sizeof name, "c%03u", hot ? 0 : below(COLLECTIONS));
-    struct mr_const user = string_const(text(a, sizeof a, "u%05u", below(USERS)));
-    if (kind < 700) {
-        p[0] = predicate(kind < 350 ? "user_id" : "author.id", MR_PRED_EQ, user);
-    } else if (kind < 900) {
-        p[0] = predicate("status", MR_PRED_EQ, string_const(mr_str_from(statuses[below(10)])));
-        p[1] = predicate("price", MR_PRED_GT, number_const(money(1800, 2000)));
-        count = 2;
-    } else if (kind < 950) {
-        double low = money(0, 1960);
-        p[0] = predicate("price", MR_PRED_GE, number_const(low));
-        p[1] = predicate("price", MR_PRED_LT, number_const(low + money(10, 40)));
-        count = 2;
-    } else if (kind < 975) {
-        for (int i = 0; i < 3; i++)
-            items[i] = string_const(text(b[i], sizeof b[i], "tag%03u", below(TAGS)));
-        p[0] = predicate("tag", MR_PRED_IN, (struct mr_const){.kind = MR_CONST_LIST});
-        p[0].value.list.items = items;
-        p[0].value.list.count = 3;
-    } else {
-        p[0] = predicate("labels", MR_PRED_CONTAINS,
-                         string_const(text(a, sizeof a, "tag%03u", below(TAGS))));
-    }
-    void *bytes;
-    if (mr_program_build(MR_STR("db"), collection, p, count, &bytes, len, NULL) != MR_OK)
-        abort();
-    return bytes;
-}
-
-struct sample {
-    char collection[8];
-    struct mr_str document;
+struct workload {
+    struct mr_match_sub *subs;
+    struct mr_match_event *events;
+    struct mr_engine_event *views;
+    uint32_t sub_count, event_count;
+    double compile_ns; /* of a subscription: a line of JSON with CEL to its program */
 };
 
-static void put_number(struct mr_bson_writer *w, const char *key, const char *format,
-                       uint32_t number)
+static void fail(const char *what, const struct mr_err *err)
 {
-    char value[32];
-    mr_bson_put_string(w, mr_str_from(key), text(value, sizeof value, format, number));
+    fprintf(stderr, "bench-match: %s: %s\n", what, err->text);
+    exit(1);
 }
 
-static void make_document(struct sample *out, bool hot)
+static void *grow(void *items, uint32_t count, size_t size)
 {
-    struct mr_bson_writer w;
-    snprintf(out->collection, sizeof out->collection, "c%03u", hot ? 0 : below(COLLECTIONS));
-    mr_bson_writer_init(&w);
-    mr_bson_begin(&w);
-    put_number(&w, "_id", "%024u", below(UINT32_MAX));
-    put_number(&w, "user_id", "u%05u", below(USERS));
-    if (below(20) != 0) {
-        mr_bson_begin_document(&w, MR_STR("author"));
-        put_number(&w, "id", "u%05u", below(USERS));
-        mr_bson_put_string(&w, MR_STR("name"), MR_STR("Ada Lovelace"));
-        mr_bson_end(&w);
+    if (count & (count - 1))
+        return items;
+    void *grown = realloc(items, (count ? 2 * (size_t)count : 1) * size);
+    if (!grown)
+        abort();
+    return grown;
+}
+
+static struct mr_match_input *open_input(const char *directory, const char *name)
+{
+    char path[4096];
+    struct mr_err err = {.rc = MR_OK};
+    struct mr_match_input *input;
+    snprintf(path, sizeof path, "%s/%s", directory, name);
+    if (mr_match_input_open(&input, path, &err) != MR_OK)
+        fail("open", &err);
+    return input;
+}
+
+static void read_subs(struct workload *w, const char *directory)
+{
+    struct mr_match_input *input = open_input(directory, "subs.ndjson");
+    struct mr_program_compiler *compiler;
+    struct mr_err err = {.rc = MR_OK};
+    enum mr_rc rc = mr_program_compiler_create(&compiler, &err);
+    uint64_t started = mr_clock_ns();
+    while (rc == MR_OK) {
+        w->subs = grow(w->subs, w->sub_count, sizeof *w->subs);
+        rc = mr_match_next_sub(input, compiler, &w->subs[w->sub_count], &err);
+        w->sub_count += rc == MR_OK;
     }
-    mr_bson_put_string(&w, MR_STR("status"), mr_str_from(statuses[below(10)]));
-    if (below(20) != 0)
-        mr_bson_put_double(&w, MR_STR("price"), money(0, 2000));
-    mr_bson_put_int32(&w, MR_STR("qty"), (int32_t)below(1000));
-    put_number(&w, "tag", "tag%03u", below(TAGS));
-    mr_bson_put_string(&w, MR_STR("title"), MR_STR("rotu kemi salo dene"));
-    mr_bson_put_string(&w, MR_STR("region"), MR_STR("eu-west"));
-    mr_bson_put_double(&w, MR_STR("score"), (double)below(10000) / 10000.0);
-    mr_bson_put_bool(&w, MR_STR("verified"), below(2));
-    mr_bson_put_int64(&w, MR_STR("created_at"), 1700000000000 + below(1000000000));
-    mr_bson_put_int64(&w, MR_STR("updated_at"), 1710000000000 + below(1000000000));
-    mr_bson_begin_array(&w, MR_STR("labels"));
-    put_number(&w, "0", "tag%03u", below(TAGS));
-    put_number(&w, "1", "tag%03u", below(TAGS));
-    mr_bson_end(&w);
-    mr_bson_put_string(&w, MR_STR("body"),
-                       MR_STR("bako deli fumo gani hero kita lomu mani nepo pasu rite sona tuli "
-                              "bemo dafi gora keno lita mupa nore"));
-    mr_bson_end(&w);
-    out->document = mr_bson_bytes(&w); /* kept until the end */
+    if (rc != MR_AGAIN || w->sub_count == 0)
+        fail("read subscriptions", &err);
+    w->compile_ns = (double)(mr_clock_ns() - started) / w->sub_count;
+    mr_program_compiler_destroy(&compiler);
+    mr_match_input_close(&input);
+}
+
+static void read_events(struct workload *w, const char *directory)
+{
+    struct mr_match_input *input = open_input(directory, "events.ndjson");
+    struct mr_err err = {.rc = MR_OK};
+    enum mr_rc rc = MR_OK;
+    while (rc == MR_OK) {
+        w->events = grow(w->events, w->event_count, sizeof *w->events);
+        rc = mr_match_next_event(input, &w->events[w->event_count], &err);
+        w->event_count += rc == MR_OK;
+    }
+    if (rc != MR_AGAIN || w->event_count == 0)
+        fail("read events", &err);
+    mr_match_input_close(&input);
+    w->views = calloc(w->event_count, sizeof *w->views);
+    if (!w->views)
+        abort();
+    for (uint32_t i = 0; i < w->event_count; i++)
+        w->views[i] = mr_match_event_view(&w->events[i]);
 }
 
 /* ---- floors ---- */
@@ -174,11 +121,11 @@ static uint64_t visit_libbson(bson_iter_t *iter)
     return fields;
 }
 
-static double floor_ns(const struct sample *samples, uint32_t count, bool libbson)
+static double floor_ns(const struct workload *w, bool libbson)
 {
     uint64_t fields = 0, started = mr_clock_ns();
-    for (uint32_t i = 0; i < count; i++) {
-        struct mr_str d = samples[i].document;
+    for (uint32_t i = 0; i < w->event_count; i++) {
+        struct mr_str d = w->views[i].document;
         bson_iter_t iter;
         if (!libbson)
             fields += visit_ours(d.data, d.len);
@@ -188,10 +135,10 @@ static double floor_ns(const struct sample *samples, uint32_t count, bool libbso
     uint64_t took = mr_clock_ns() - started;
     if (fields == 0)
         abort();
-    return (double)took / count;
+    return (double)took / w->event_count;
 }
 
-/* ---- one size ---- */
+/* ---- matching ---- */
 
 static uint64_t resident_bytes(void)
 {
@@ -203,125 +150,176 @@ static uint64_t resident_bytes(void)
     return pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-static uint32_t match_one(struct mr_engine *engine, const struct sample *sample)
-{
-    const uint64_t *ids;
-    const struct mr_engine_event event = {.database = MR_STR("db"),
-                                          .collection = mr_str_from(sample->collection),
-                                          .document_id = MR_STR("000000000000000000000000"),
-                                          .document = sample->document};
-    return mr_engine_match(engine, &event, &ids);
-}
-
 static int order_u64(const void *left, const void *right)
 {
     uint64_t a = *(const uint64_t *)left, b = *(const uint64_t *)right;
     return (a > b) - (a < b);
 }
 
-struct subs {
-    void **programs;
-    uint32_t *lens;
-    uint32_t count;
+struct bench {
+    const struct workload *w;
+    struct mr_engine *engine;
+    uint32_t count; /* subscriptions */
+    uint64_t *times;
 };
 
-static double add_all(struct mr_engine *engine, const struct subs *subs)
+/* Ids are the numbers of the lines from 1, as the workload's own are. */
+static double add_all(struct bench *b)
 {
     uint64_t started = mr_clock_ns();
-    for (uint32_t i = 0; i < subs->count; i++)
-        if (mr_engine_add(engine, i, subs->programs[i], subs->lens[i]) != MR_OK)
+    for (uint32_t i = 0; i < b->count; i++)
+        if (mr_engine_add(b->engine, i + 1, b->w->subs[i].program, b->w->subs[i].len) != MR_OK)
             abort();
-    return (double)(mr_clock_ns() - started) / subs->count;
+    return (double)(mr_clock_ns() - started) / b->count;
 }
 
-static double remove_all(struct mr_engine *engine, uint32_t count)
+static double remove_all(struct bench *b)
 {
     uint64_t started = mr_clock_ns();
-    for (uint32_t i = 0; i < count; i++)
-        if (mr_engine_remove(engine, i) != MR_OK)
+    for (uint32_t i = 0; i < b->count; i++)
+        if (mr_engine_remove(b->engine, i + 1) != MR_OK)
             abort();
-    return (double)(mr_clock_ns() - started) / count;
+    return (double)(mr_clock_ns() - started) / b->count;
 }
 
-static void run(const char *workload, uint32_t sub_count, const struct sample *samples,
-                uint32_t sample_count)
+/* Sum of event * 1000003 + id over all matches, as in tests/integration/w1.py. */
+static uint64_t checksum(struct bench *b, uint64_t *pairs)
 {
-    struct mr_engine *engine;
-    struct subs subs = {.programs = calloc(sub_count, sizeof(void *)),
-                        .lens = calloc(sub_count, sizeof(uint32_t)),
-                        .count = sub_count};
-    uint64_t *times = calloc(sample_count, sizeof *times);
-    if (!subs.programs || !subs.lens || !times || mr_engine_create(&engine, NULL) != MR_OK)
-        abort();
-    uint64_t build_started = mr_clock_ns();
-    for (uint32_t i = 0; i < sub_count; i++)
-        subs.programs[i] = make_program(workload[0] == 'h', &subs.lens[i]);
-    double build_ns = (double)(mr_clock_ns() - build_started) / sub_count;
-    uint64_t resident = resident_bytes();
-    double add_ns = add_all(engine, &subs);
-    resident = resident_bytes() - resident;
-    uint64_t pairs = 0;
-    for (uint32_t i = 0; i < sample_count; i++) /* warm */
-        pairs += match_one(engine, &samples[i]);
-    uint64_t started = mr_clock_ns();
-    for (uint32_t i = 0; i < sample_count; i++)
-        (void)match_one(engine, &samples[i]);
-    double mean_ns = (double)(mr_clock_ns() - started) / sample_count;
-    for (uint32_t i = 0; i < sample_count; i++) {
-        uint64_t at = mr_clock_ns();
-        (void)match_one(engine, &samples[i]);
-        times[i] = mr_clock_ns() - at;
+    uint64_t sum = 0;
+    *pairs = 0;
+    for (uint32_t i = 0; i < b->w->event_count; i++) {
+        const uint64_t *ids;
+        uint32_t count = mr_engine_match(b->engine, &b->w->views[i], &ids);
+        for (uint32_t k = 0; k < count; k++)
+            sum += i * UINT64_C(1000003) + ids[k];
+        *pairs += count;
     }
-    qsort(times, sample_count, sizeof *times, order_u64);
+    return sum;
+}
+
+static double mean_round(struct bench *b)
+{
+    const uint64_t *ids;
+    uint64_t started = mr_clock_ns();
+    for (uint32_t i = 0; i < b->w->event_count; i++)
+        (void)mr_engine_match(b->engine, &b->w->views[i], &ids);
+    return (double)(mr_clock_ns() - started) / b->w->event_count;
+}
+
+/* Add or remove one subscription, in turn. */
+static void change(struct bench *b, uint32_t *number)
+{
+    uint32_t i = *number / 2 % b->count;
+    enum mr_rc rc = *number % 2 == 0 ? mr_engine_remove(b->engine, i + 1)
+                                     : mr_engine_add(b->engine, i + 1, b->w->subs[i].program,
+                                                     b->w->subs[i].len);
+    if (rc != MR_OK)
+        abort();
+    ++*number;
+}
+
+/* Each event by the clock. While subscriptions change, those that are due come first, and the event
+ * behind them is that much later. */
+static void timed_round(struct bench *b, uint64_t changes_per_s, uint64_t percentiles[3])
+{
+    const uint64_t *ids;
+    uint32_t number = 0, count = b->w->event_count;
+    uint64_t started = mr_clock_ns(), at = started;
+    for (uint32_t i = 0; i < count; i++) {
+        while (changes_per_s > 0 && number < (at - started) * changes_per_s / 1000000000)
+            change(b, &number);
+        (void)mr_engine_match(b->engine, &b->w->views[i], &ids);
+        uint64_t now = mr_clock_ns();
+        b->times[i] = now - at;
+        at = now;
+    }
+    if (number % 2 == 1)
+        change(b, &number);
+    qsort(b->times, count, sizeof *b->times, order_u64);
+    const uint64_t found[3] = {b->times[count / 2], b->times[(size_t)count * 99 / 100],
+                               b->times[count - 1]};
+    if (percentiles[1] == 0 || found[1] < percentiles[1])
+        memcpy(percentiles, found, sizeof found);
+}
+
+static double least(double a, double b)
+{
+    return a == 0 || b < a ? b : a;
+}
+
+static void measure(struct bench *b)
+{
+    uint64_t still[3] = {0}, changing[3] = {0};
+    double mean = 0, ours = 0, libbson = 0;
+    for (int i = 0; i < ROUNDS; i++) {
+        mean = least(mean, mean_round(b));
+        ours = least(ours, floor_ns(b->w, false));
+        libbson = least(libbson, floor_ns(b->w, true));
+        timed_round(b, 0, still);
+        timed_round(b, CHANGES_PER_S, changing);
+    }
+    printf("\"events_per_s\": %.0f, \"mean_ns\": %.0f, \"p50_ns\": %" PRIu64 ", \"p99_ns\": %" PRIu64
+           ", \"max_ns\": %" PRIu64 ", \"changing_p50_ns\": %" PRIu64
+           ", \"changing_p99_ns\": %" PRIu64 ", \"libbson_ns\": %.0f, \"visit_ns\": %.0f",
+           1e9 / mean, mean, still[0], still[1], still[2], changing[0], changing[1], libbson, ours);
+}
+
+static void run(const struct workload *w, uint32_t count)
+{
+    struct bench b = {.w = w, .count = count, .times = calloc(w->event_count, sizeof(uint64_t))};
     struct mr_engine_stats stats;
-    mr_engine_stats(engine, &stats);
-    double remove_ns = remove_all(engine, sub_count);
-    printf("    {\"workload\": \"%s\", \"subscriptions\": %u, \"events_per_s\": %.0f, \"mean_ns\": "
-           "%.0f, "
-           "\"p50_ns\": %llu, \"p99_ns\": %llu, \"max_ns\": %llu, \"matches_per_event\": %.3f, "
-           "\"candidates_per_event\": %.2f, \"build_program_ns\": %.0f, \"add_ns\": %.0f, "
-           "\"adds_per_s\": %.0f, \"remove_ns\": %.0f, \"bytes_per_subscription\": %.0f, "
-           "\"rss_per_subscription\": %.0f}",
-           workload, sub_count, 1e9 / mean_ns, mean_ns, (unsigned long long)times[sample_count / 2],
-           (unsigned long long)times[(size_t)sample_count * 99 / 100],
-           (unsigned long long)times[sample_count - 1], (double)pairs / sample_count,
-           (double)stats.candidates / (double)stats.events, build_ns, add_ns, 1e9 / add_ns,
-           remove_ns, (double)stats.bytes / sub_count, (double)resident / sub_count);
-    mr_engine_destroy(&engine);
-    for (uint32_t i = 0; i < sub_count; i++)
-        free(subs.programs[i]);
-    free(subs.programs);
-    free(subs.lens);
-    free(times);
+    uint64_t pairs;
+    if (!b.times || mr_engine_create(&b.engine, NULL) != MR_OK)
+        abort();
+    uint64_t before = resident_bytes(), started = mr_clock_ns();
+    double add_ns = add_all(&b);
+    double load_s = (double)(mr_clock_ns() - started) / 1e9;
+    uint64_t loaded = resident_bytes();
+    uint64_t sum = checksum(&b, &pairs);
+    printf("    {\"subscriptions\": %u, \"matches\": %" PRIu64 ", \"checksum\": %" PRIu64 ", ",
+           count, pairs, sum);
+    measure(&b);
+    mr_engine_stats(b.engine, &stats);
+    double remove_ns = remove_all(&b);
+    double candidates = (double)stats.candidates / (double)stats.events;
+    for (int i = 1; i < CYCLES; i++) {
+        (void)add_all(&b);
+        (void)remove_all(&b);
+    }
+    (void)add_all(&b);
+    uint64_t again = resident_bytes();
+    printf(", \"matches_per_event\": %.3f, \"candidates_per_event\": %.2f, \"load_s\": %.3f"
+           ", \"compile_ns\": %.0f, \"add_ns\": %.0f, \"remove_ns\": %.0f"
+           ", \"rss_per_subscription\": %.0f, \"rss_growth_after_cycles\": %.4f}",
+           (double)pairs / w->event_count, candidates, load_s, w->compile_ns, add_ns, remove_ns,
+           (double)(loaded - before) / count,
+           ((double)again - (double)loaded) / (double)(loaded - before));
+    mr_engine_destroy(&b.engine);
+    free(b.times);
 }
 
 int main(int argc, char **argv)
 {
-    uint32_t count = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 10) : 20000;
-    static const uint32_t sizes[] = {1000, 10000, 100000, 1000000};
-    struct sample *samples = calloc(count + 1, sizeof *samples),
-                  *hot = calloc(count + 1, sizeof *hot);
-    if (!samples || !hot || count == 0) {
-        fprintf(stderr, "usage: bench-match [events]\n");
+    struct workload w = {.sub_count = 0};
+    if (argc < 2) {
+        fprintf(stderr, "usage: bench-match DIRECTORY [COUNT ...]\n");
         return 2;
     }
+    read_subs(&w, argv[1]);
+    read_events(&w, argv[1]);
     uint64_t bytes = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        make_document(&samples[i], false);
-        make_document(&hot[i], true);
-        bytes += samples[i].document.len;
-    }
-    (void)floor_ns(samples, count, false);
-    printf("{\n  \"bench\": \"match\", \"events\": %u, \"document_bytes\": %llu,\n", count,
-           (unsigned long long)(bytes / count));
-    printf("  \"floor_visit_ns\": {\"millrace\": %.0f, \"libbson\": %.0f},\n  \"runs\": [\n",
-           floor_ns(samples, count, false), floor_ns(samples, count, true));
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-        run("spread", sizes[i], samples, count);
-        printf(",\n");
+    for (uint32_t i = 0; i < w.event_count; i++)
+        bytes += w.events[i].document_len;
+    printf("{\n  \"bench\": \"match\", \"events\": %u, \"document_bytes\": %" PRIu64
+           ",\n  \"runs\": [\n",
+           w.event_count, bytes / w.event_count);
+    for (int i = 2; i < argc || i == 2; i++) {
+        uint32_t count = i < argc ? (uint32_t)strtoul(argv[i], NULL, 10) : w.sub_count;
+        if (i > 2)
+            printf(",\n");
+        run(&w, count > 0 && count < w.sub_count ? count : w.sub_count);
         fflush(stdout);
     }
-    run("hot", 10000, hot, count / 4 + 1);
     printf("\n  ]\n}\n");
     return 0;
 }
