@@ -40,12 +40,27 @@ struct view {
     const struct mr_filter *filter;
     struct mr_group *group;
     const mr_ref *leaves;
+    bool apart; /* no event passes two of its anchors */
 };
 
 static struct view view_of(struct mr_engine *engine, const struct mr_filter *filter)
 {
-    return (struct view){engine, engine->plan, filter, mr_at(engine, filter->group),
-                         mr_filter_leaves(engine, filter)};
+    return (struct view){.engine = engine,
+                         .plan = engine->plan,
+                         .filter = filter,
+                         .group = mr_at(engine, filter->group),
+                         .leaves = mr_filter_leaves(engine, filter)};
+}
+
+/* A view of a filter that hangs. The items of one "in": a value equals one of them at most. */
+static struct view view_of_hung(struct mr_engine *engine, const struct mr_filter *filter)
+{
+    struct view v = view_of(engine, filter);
+    const struct mr_anchor *anchors = mr_filter_anchors(engine, filter);
+    v.apart = true;
+    for (uint32_t i = 1; i < filter->anchor_count; i++)
+        v.apart &= anchors[i].token == anchors[0].token;
+    return v;
 }
 
 static uint16_t token_at(const struct view *v, uint32_t at)
@@ -431,19 +446,23 @@ static bool is_member(const struct view *v, const struct mr_anchor *anchor)
            ((const struct mr_leaf *)mr_at(v->engine, anchor->at))->op == MR_PRED_CONTAINS;
 }
 
+static struct mr_bucket *bucket_of(const struct view *v, const struct mr_anchor *anchor)
+{
+    if (anchor->place == MR_PLACE_KEY)
+        return &((struct mr_leaf *)mr_at(v->engine, anchor->at))->bucket;
+    if (anchor->place == MR_PLACE_PRESENCE)
+        return &mr_group_slot(v->engine, v->group, anchor->at)->presence;
+    return &v->group->always;
+}
+
 static struct posting posting_of(const struct view *v, const struct mr_anchor *anchor)
 {
     const struct mr_interval none = {.slot = MR_SLOT_NONE};
-    struct posting p = {.interval = interval_of(v, anchor->token, anchor->slot)};
-    if (anchor->place == MR_PLACE_KEY)
-        p.bucket = &((struct mr_leaf *)mr_at(v->engine, anchor->at))->bucket;
-    else if (anchor->place == MR_PLACE_PRESENCE)
-        p.bucket = &mr_group_slot(v->engine, v->group, anchor->at)->presence;
-    else
-        p.bucket = &v->group->always;
+    struct posting p = {.bucket = bucket_of(v, anchor),
+                        .interval = interval_of(v, anchor->token, anchor->slot)};
     p.item = mr_heap_ref(&v->engine->heap, v->filter);
     /* An array may have the same element twice. */
-    if (v->filter->anchor_count > 1 || is_member(v, anchor))
+    if (!v->apart || is_member(v, anchor))
         p.item |= MR_POSTING_MULTI;
     p.item_without = p.item;
     if (anchor_decides(v, anchor, &p.interval))
@@ -493,6 +512,28 @@ static bool keep_anchors(struct mr_engine *engine, struct mr_filter *filter)
     return true;
 }
 
+/* A bucket's first posting is kept without its interval, and so is evaluated with every event. That
+ * is not worth it beside others, which have sets. */
+static void settle(struct mr_engine *engine, struct mr_bucket *bucket,
+                   const struct mr_filter *newcomer)
+{
+    if (!bucket->one || (bucket->one & MR_POSTING_EXACT))
+        return;
+    const struct mr_filter *filter = mr_at(engine, bucket->one & MR_POSTING_REF);
+    if (filter == newcomer)
+        return;
+    struct view v = view_of_hung(engine, filter);
+    const struct mr_anchor *anchors = mr_filter_anchors(engine, filter);
+    for (uint32_t i = 0; i < filter->anchor_count; i++) {
+        struct posting p = posting_of(&v, &anchors[i]);
+        if (p.bucket != bucket)
+            continue;
+        if (p.interval.slot != MR_SLOT_NONE)
+            mr_bucket_settle(engine, bucket, p.item, &p.interval);
+        return;
+    }
+}
+
 bool mr_anchor_hang(struct mr_engine *engine, struct mr_filter *filter)
 {
     struct view v = view_of(engine, filter);
@@ -506,7 +547,9 @@ bool mr_anchor_hang(struct mr_engine *engine, struct mr_filter *filter)
         return false;
     }
     const struct mr_anchor *anchors = mr_filter_anchors(engine, filter);
+    v = view_of_hung(engine, filter);
     for (uint32_t i = 0; i < filter->anchor_count; i++) {
+        settle(engine, bucket_of(&v, &anchors[i]), filter);
         struct posting p = posting_of(&v, &anchors[i]);
         if (mr_bucket_add(engine, p.bucket, p.item, &p.interval, p.item_without)) {
             count_place(&v, &anchors[i], 1);
@@ -525,7 +568,7 @@ bool mr_anchor_hang(struct mr_engine *engine, struct mr_filter *filter)
 
 void mr_anchor_unhang(struct mr_engine *engine, struct mr_filter *filter)
 {
-    struct view v = view_of(engine, filter);
+    struct view v = view_of_hung(engine, filter);
     const struct mr_anchor *anchors = mr_filter_anchors(engine, filter);
     for (uint32_t i = 0; i < filter->anchor_count; i++)
         take_off(&v, &anchors[i]);

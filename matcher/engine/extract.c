@@ -13,7 +13,7 @@ bool mr_found_reserve(struct mr_engine *engine, uint32_t slots)
     if (slots <= engine->found_capacity)
         return true;
     struct mr_found *found = calloc(slots, sizeof *found);
-    uint32_t *order = calloc(slots, sizeof *order);
+    mr_ref *order = calloc(slots, sizeof *order);
     if (!found || !order) {
         free(found);
         free(order);
@@ -47,9 +47,10 @@ static bool fits_double(int64_t integer)
     return integer >= -(INT64_C(1) << 53) && integer <= INT64_C(1) << 53;
 }
 
-void mr_extract_put(struct mr_engine *engine, uint32_t slot, const struct mr_value *value)
+void mr_extract_put(struct mr_engine *engine, mr_ref slot, uint32_t index,
+                    const struct mr_value *value)
 {
-    struct mr_found *found = &engine->found[slot];
+    struct mr_found *found = &engine->found[index];
     found->event = engine->event;
     found->order = MR_ORDER_NONE;
     found->exact = false;
@@ -100,9 +101,21 @@ static inline bool read_key(const uint8_t **at, const uint8_t *end, uint64_t *wo
     return *len < rest;
 }
 
+/* Of two equal keys the first counts. */
+static bool first_time(struct mr_engine *engine, const struct mr_child *child, bool in_array)
+{
+    for (int cel = 0; cel < 2 - in_array; cel++)
+        if (child->slots[cel])
+            return engine->found[child->slot_index[cel]].event != engine->event;
+    struct mr_node *node = mr_at(engine, child->node);
+    bool first = node->seen != engine->event;
+    node->seen = engine->event;
+    return first;
+}
+
 /* Visit one level. Recursion is as deep as the trie, which program_load limits to 32 parts.
  * in_array: on the way here was an array, which CEL's paths do not enter. */
-static bool walk(struct mr_engine *engine, const struct mr_group *group, const struct mr_node *node,
+static bool walk(struct mr_engine *engine, const struct mr_node *node,
                  const struct mr_bson_value *level, bool in_array)
 {
     const uint8_t *at = level->data + 4, *end = level->data + level->len - 1;
@@ -121,24 +134,22 @@ static bool walk(struct mr_engine *engine, const struct mr_group *group, const s
             return false;
         const struct mr_bson_value value = {.type = type, .data = at, .len = (uint32_t)size};
         at += size;
-        mr_ref ref =
+        const struct mr_child *child =
             mr_node_child(engine, node, mr_node_tag(engine, word, key, len), key, (uint32_t)len);
-        if (!ref)
+        if (!child || !first_time(engine, child, in_array))
             continue;
-        struct mr_node *child = mr_at(engine, ref);
-        if (child->seen == engine->event)
-            continue;
-        child->seen = engine->event;
         wanted--;
-        for (int cel = 0; cel < 2; cel++) {
-            if (!child->slots[cel] || (cel && in_array))
+        for (int cel = 0; cel < 2 - in_array; cel++) {
+            if (!child->slots[cel])
                 continue;
-            const struct mr_slot *slot = mr_at(engine, child->slots[cel]);
             struct mr_value seen = mr_value_from_bson(&value, cel);
-            mr_extract_put(engine, slot->index, &seen);
+            mr_extract_put(engine, child->slots[cel], child->slot_index[cel], &seen);
         }
-        if (child->child_count > 0 && (type == MR_BSON_DOCUMENT || type == MR_BSON_ARRAY))
-            sound &= walk(engine, group, child, &value, in_array);
+        if (type != MR_BSON_DOCUMENT && type != MR_BSON_ARRAY)
+            continue;
+        const struct mr_node *below = mr_at(engine, child->node);
+        if (below->child_count > 0)
+            sound &= walk(engine, below, &value, in_array);
     }
     return sound;
 }
@@ -154,5 +165,5 @@ bool mr_paths_extract(struct mr_engine *engine, struct mr_group *group, struct m
     const struct mr_bson_value whole = {.type = MR_BSON_DOCUMENT,
                                         .data = (const uint8_t *)document.data,
                                         .len = (uint32_t)document.len};
-    return walk(engine, group, root, &whole, false);
+    return walk(engine, root, &whole, false);
 }

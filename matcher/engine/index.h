@@ -26,10 +26,10 @@ enum { MR_SLOT_ID = 0, MR_SLOT_SAMPLES = 16, MR_PREFIX_BYTES_MAX = 64 };
 enum { MR_POSTING_REF = (1 << MR_HEAP_REF_BITS) - 1, MR_POSTING_MULTI = 1 << 30 };
 #define MR_POSTING_EXACT (UINT32_C(1) << 31)
 
-/* one: the first posting, whatever it bounds; sets: list of the others by what they bound. */
+/* one: the first posting, whatever it bounds; sets: the others by what they bound. */
 struct mr_bucket {
     uint32_t one;
-    mr_ref sets;
+    mr_ref sets; /* struct mr_sets; 0: none */
 };
 
 /* What an order compares. A string's number is its first bytes: it can exclude, not decide. */
@@ -45,12 +45,16 @@ enum mr_span { MR_SPAN_ANY, MR_SPAN_LOW, MR_SPAN_HIGH, MR_SPAN_BOTH };
 /* Postings that bound one slot in one way. LOW: key is the lower bound; HIGH: key is the upper
  * bound, negated; BOTH: key and other are the two, and other - key is at most 2^width. */
 struct mr_set {
-    mr_ref next;
     uint32_t slot;
     uint8_t order, span;
     int16_t width;
     struct mr_run run;
+    double first; /* key of the run's first entry: most events are turned away by it */
     double reach; /* 2^width */
+};
+struct mr_sets {
+    uint32_t count, capacity;
+    struct mr_set set[];
 };
 
 /* What the last events had at a slot, to guess how often a leaf holds. */
@@ -61,31 +65,34 @@ struct mr_samples {
 };
 
 struct mr_slot {
-    mr_ref node; /* 0: the document id */
     uint32_t index;
-    uint32_t refs;                 /* leaves */
     uint32_t eq_keys, member_keys; /* leaves ==, contains: is a lookup worth it? */
-    uint32_t anchored;             /* filters in presence */
     bool cel;
     uint64_t prefix_lens;      /* bit n - 1: there are prefixes of n bytes, or of more (the last) */
-    mr_ref prefix_counts;      /* uint32_t for each such length; 0: no prefixes */
     struct mr_bucket presence; /* looked at whenever the path is there */
+    uint32_t anchored;         /* filters in presence */
+    uint32_t refs;             /* leaves */
+    mr_ref node;               /* 0: the document id */
+    mr_ref prefix_counts;      /* uint32_t for each length of prefixes; 0: none */
     struct mr_samples samples;
 };
 
-/* A node of the trie of paths. Its children's table decides what one pass over a document reads. */
-struct mr_node_entry {
-    uint64_t tag; /* the key itself up to 8 bytes, else its hash */
-    mr_ref node;  /* 0: empty */
+/* A node of the trie of paths. Its table of children decides what one pass over a document reads,
+ * and has what the pass needs of them, so that it looks at no node on its way but where it goes
+ * down. */
+struct mr_child {
+    mr_ref node;
     uint32_t key_len;
+    mr_ref slots[2]; /* of the node: by filters' rules, by CEL's; 0: none */
+    uint32_t slot_index[2];
 };
 struct mr_node {
-    uint64_t seen; /* the last event that had it: the first of two equal keys counts */
-    uint64_t tag;
-    mr_ref entries; /* 1 << bits of struct mr_node_entry; 0: no children */
+    uint64_t seen;   /* without slots: the last event that had it */
+    uint64_t tag;    /* the key itself up to 8 bytes, else its hash; never 0 */
+    mr_ref children; /* 1 << bits tags, 0: empty; then as many struct mr_child; 0: none */
     uint32_t bits, child_count;
     mr_ref parent;
-    mr_ref slots[2]; /* by filters' rules, by CEL's; 0: none */
+    mr_ref slots[2];
     uint32_t key_len;
     char key[];
 };
@@ -143,16 +150,19 @@ struct mr_filter {
 
 struct mr_group {
     mr_ref ref;
-    mr_ref previous, next;
     uint32_t hash;
     mr_ref root;  /* of the trie */
     mr_ref slots; /* slot_capacity references; 0: free; [0] is the document id */
     uint32_t slot_count, slot_capacity, slot_free; /* slot_free: none is free below it */
-    struct mr_table keys, others;                  /* leaves */
-    struct mr_bucket always;                       /* looked at with every event */
-    mr_ref filters;                                /* all */
-    uint64_t sub_count, events;
-    uint32_t always_count, sample_count;
+    uint32_t always_count;                         /* filters in always */
+    struct mr_table keys;                          /* leaves found by a value */
+    uint64_t events;
+    struct mr_bucket always; /* looked at with every event */
+    mr_ref previous, next;
+    mr_ref filters;         /* all */
+    struct mr_table others; /* leaves that are no keys */
+    uint64_t sub_count;
+    uint32_t sample_count;
     uint32_t database_len, collection_len;
     char names[]; /* database, collection */
 };
@@ -170,6 +180,7 @@ struct mr_found {
     enum mr_order order;
     bool exact;
     struct mr_value value;
+    char oid[MR_VALUE_OID_TEXT]; /* its text, when it is looked up by that */
 };
 
 struct mr_engine {
@@ -183,7 +194,7 @@ struct mr_engine {
     bool bloom_on;
     /* Scratch of one event, as large as any event can need; grows in add. */
     struct mr_found *found; /* by slot index */
-    uint32_t *found_slots;  /* which of them, in the order of the document */
+    mr_ref *found_slots;    /* which slots, in the order of the document */
     uint32_t found_count, found_capacity;
     uint64_t *ids, *spare; /* results; the sort's other half; mapped, so only what is used counts */
     uint64_t id_count, id_capacity;
@@ -223,6 +234,9 @@ struct mr_interval_class {
 };
 MR_MUST_USE bool mr_bucket_add(struct mr_engine *engine, struct mr_bucket *bucket, uint32_t item,
                                const struct mr_interval *interval, uint32_t item_without);
+/* Move the first posting to where its interval says. Out of memory: it stays. */
+void mr_bucket_settle(struct mr_engine *engine, struct mr_bucket *bucket, uint32_t item,
+                      const struct mr_interval *interval);
 void mr_bucket_remove(struct mr_engine *engine, struct mr_bucket *bucket, uint32_t item,
                       const struct mr_interval *interval);
 
@@ -235,7 +249,8 @@ void mr_paths_fini(struct mr_engine *engine, struct mr_group *group);
 /* extract.c: one pass over the document: fills engine->found with what the group reads. False:
  * damaged. */
 bool mr_paths_extract(struct mr_engine *engine, struct mr_group *group, struct mr_str document);
-void mr_extract_put(struct mr_engine *engine, uint32_t slot, const struct mr_value *value);
+void mr_extract_put(struct mr_engine *engine, mr_ref slot, uint32_t index,
+                    const struct mr_value *value);
 /* The number by which a string is ordered: its first 6 bytes. */
 double mr_string_number(struct mr_str text);
 
@@ -269,9 +284,6 @@ bool mr_key_from_value(const struct mr_value *value, struct mr_key *key,
                        char buffer[MR_VALUE_OID_TEXT]);
 uint32_t mr_key_hash(const struct mr_engine *engine, const struct mr_group *group, uint32_t slot,
                      enum mr_predicate_op op, const struct mr_key *key);
-/* The key leaf, if there is one. */
-struct mr_leaf *mr_leaf_lookup(struct mr_engine *engine, const struct mr_group *group,
-                               uint32_t slot, enum mr_predicate_op op, const struct mr_key *key);
 
 /* filter.c */
 static inline const mr_ref *mr_filter_leaves(const struct mr_engine *engine,

@@ -229,33 +229,6 @@ static uint32_t hash_leaf(const struct mr_engine *engine, const struct mr_group 
     return (uint32_t)(hash >> 32) ^ (uint32_t)hash ^ slot;
 }
 
-struct mr_leaf *mr_leaf_lookup(struct mr_engine *engine, const struct mr_group *group,
-                               uint32_t slot, enum mr_predicate_op op, const struct mr_key *key)
-{
-    struct mr_table_probe probe;
-    uint32_t hash = mr_key_hash(engine, group, slot, op, key);
-    const struct mr_table_part *part = mr_table_part(&group->keys, &engine->heap, hash);
-    if (!part)
-        return NULL;
-    if (part->blocks) {
-        engine->bloom.lookups++;
-        if (!mr_bloom_has(part, hash)) {
-            engine->bloom.rejected++;
-            return NULL;
-        }
-    }
-    for (mr_ref ref = mr_table_find_in(part, hash, &probe); ref; ref = mr_table_next(&probe)) {
-        struct mr_leaf *leaf = mr_at(engine, ref);
-        if (leaf->op != op || leaf->slot != slot || leaf->kind != key->kind)
-            continue;
-        if (key->kind != MR_CONST_STRING ? leaf->bits == key->bits
-                                         : mr_str_equal(mr_leaf_text(leaf), key->text))
-            return leaf;
-    }
-    engine->bloom.passed_missing += part->blocks > 0;
-    return NULL;
-}
-
 /* ---- life ---- */
 
 /* A prefix has come or gone: keep the lengths to look up. */

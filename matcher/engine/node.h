@@ -4,38 +4,52 @@
 #define MR_MATCHER_ENGINE_NODE_H
 #include "matcher/engine/index.h"
 
-/* word: the first 8 bytes, zeros behind the key's end. */
+/* word: the first 8 bytes, zeros behind the key's end. The empty key has no tag: no path has it. */
 static inline uint64_t mr_node_tag(const struct mr_engine *engine, uint64_t word, const char *key,
                                    size_t len)
 {
-    return len <= 8 ? word : mr_hash_bytes(engine->seed, key, len);
+    return len <= 8 ? word : mr_hash_bytes(engine->seed, key, len) | 1;
 }
 
 /* node has children. The factor is odd and unknown to who chooses keys. */
 static inline uint32_t mr_node_home(const struct mr_engine *engine, const struct mr_node *node,
                                     uint64_t tag)
 {
-    uint64_t mixed = tag * (engine->seed | 1);
-    return (uint32_t)((mixed ^ mixed >> 32) * UINT32_C(0x9e3779b9) >> 16) &
-           ((UINT32_C(1) << node->bits) - 1);
+    return (uint32_t)(tag * (engine->seed | 1) >> (64 - node->bits));
 }
 
-static inline mr_ref mr_node_child(const struct mr_engine *engine, const struct mr_node *node,
-                                   uint64_t tag, const char *key, uint32_t len)
+static inline uint64_t *mr_node_tags(const struct mr_engine *engine, const struct mr_node *node)
 {
-    if (!node->entries)
-        return 0;
-    const struct mr_node_entry *entries = mr_at(engine, node->entries);
+    return mr_at(engine, node->children);
+}
+static inline struct mr_child *mr_node_child_at(const struct mr_engine *engine,
+                                                const struct mr_node *node, uint32_t at)
+{
+    return (struct mr_child *)(mr_node_tags(engine, node) + ((size_t)1 << node->bits)) + at;
+}
+
+/* NULL: there is none. */
+static inline struct mr_child *mr_node_child(const struct mr_engine *engine,
+                                             const struct mr_node *node, uint64_t tag,
+                                             const char *key, uint32_t len)
+{
+    if (!node->children)
+        return NULL;
+    const uint64_t *tags = mr_node_tags(engine, node);
     uint32_t mask = (UINT32_C(1) << node->bits) - 1;
     for (uint32_t at = mr_node_home(engine, node, tag);; at = (at + 1) & mask) {
-        const struct mr_node_entry *entry = &entries[at];
-        if (!entry->node)
-            return 0;
-        if (entry->tag != tag || entry->key_len != len)
+        if (tags[at] != tag) {
+            if (!tags[at])
+                return NULL;
             continue;
-        if (len <= 8 ||
-            memcmp(((const struct mr_node *)mr_at(engine, entry->node))->key, key, len) == 0)
-            return entry->node;
+        }
+        if (tag == 0)
+            return NULL;
+        struct mr_child *child = mr_node_child_at(engine, node, at);
+        if (child->key_len == len &&
+            (len <= 8 ||
+             memcmp(((const struct mr_node *)mr_at(engine, child->node))->key, key, len) == 0))
+            return child;
     }
 }
 

@@ -10,72 +10,90 @@ mr_ref mr_paths_create(struct mr_engine *engine)
     return ref;
 }
 
-static size_t entries_bytes(const struct mr_node *node)
+static size_t children_bytes(uint32_t bits)
 {
-    return sizeof(struct mr_node_entry) << node->bits;
+    return (sizeof(uint64_t) + sizeof(struct mr_child)) << bits;
 }
 
-static void put_entry(const struct mr_engine *engine, struct mr_node *node,
-                      struct mr_node_entry entry)
+static void put_child(const struct mr_engine *engine, const struct mr_node *node, uint64_t tag,
+                      const struct mr_child *child)
 {
-    struct mr_node_entry *entries = mr_at(engine, node->entries);
+    uint64_t *tags = mr_node_tags(engine, node);
     uint32_t mask = (UINT32_C(1) << node->bits) - 1;
-    uint32_t at = mr_node_home(engine, node, entry.tag);
-    while (entries[at].node)
+    uint32_t at = mr_node_home(engine, node, tag);
+    while (tags[at])
         at = (at + 1) & mask;
-    entries[at] = entry;
+    tags[at] = tag;
+    *mr_node_child_at(engine, node, at) = *child;
 }
 
-/* Put all entries but one into a table of another size. bits 0 with no children: none at all. */
-static bool rehash(struct mr_engine *engine, struct mr_node *node, uint32_t bits, mr_ref without)
+/* Put all children into a table of another size. */
+static bool rehash(struct mr_engine *engine, struct mr_node *node, uint32_t bits)
 {
-    struct mr_node old = *node;
-    mr_ref ref = mr_heap_alloc(&engine->heap, sizeof(struct mr_node_entry) << bits);
+    const struct mr_node old = *node;
+    mr_ref ref = mr_heap_alloc(&engine->heap, children_bytes(bits));
     if (!ref)
         return false;
-    memset(mr_at(engine, ref), 0, sizeof(struct mr_node_entry) << bits);
-    node->entries = ref;
+    memset(mr_at(engine, ref), 0, children_bytes(bits));
+    node->children = ref;
     node->bits = bits;
-    const struct mr_node_entry *entries = mr_at(engine, old.entries);
-    for (uint32_t i = 0; old.entries && i < UINT32_C(1) << old.bits; i++)
-        if (entries[i].node && entries[i].node != without)
-            put_entry(engine, node, entries[i]);
-    if (old.entries)
-        mr_heap_free(&engine->heap, old.entries, entries_bytes(&old));
+    for (uint32_t i = 0; old.children && i < UINT32_C(1) << old.bits; i++)
+        if (mr_node_tags(engine, &old)[i])
+            put_child(engine, node, mr_node_tags(engine, &old)[i],
+                      mr_node_child_at(engine, &old, i));
+    if (old.children)
+        mr_heap_free(&engine->heap, old.children, children_bytes(old.bits));
     return true;
 }
 
 static bool reserve_child(struct mr_engine *engine, struct mr_node *node)
 {
-    if (!node->entries)
-        return rehash(engine, node, 1, 0);
+    if (!node->children)
+        return rehash(engine, node, 1);
     if ((node->child_count + 1) * 2 <= UINT32_C(1) << node->bits)
         return true;
-    return rehash(engine, node, node->bits + 1, 0);
+    return rehash(engine, node, node->bits + 1);
 }
 
 /* Removal without tombstones, as in table.c. */
 static void remove_child(struct mr_engine *engine, struct mr_node *node, mr_ref child)
 {
-    struct mr_node_entry *entries = mr_at(engine, node->entries);
+    uint64_t *tags = mr_node_tags(engine, node);
+    struct mr_child *children = mr_node_child_at(engine, node, 0);
     uint32_t mask = (UINT32_C(1) << node->bits) - 1;
     uint32_t hole = 0;
-    while (entries[hole].node != child)
+    while (!tags[hole] || children[hole].node != child)
         hole++;
-    for (uint32_t at = (hole + 1) & mask; entries[at].node; at = (at + 1) & mask) {
-        uint32_t distance = (at - mr_node_home(engine, node, entries[at].tag)) & mask;
+    for (uint32_t at = (hole + 1) & mask; tags[at]; at = (at + 1) & mask) {
+        uint32_t distance = (at - mr_node_home(engine, node, tags[at])) & mask;
         if (distance >= ((at - hole) & mask)) {
-            entries[hole] = entries[at];
+            tags[hole] = tags[at];
+            children[hole] = children[at];
             hole = at;
         }
     }
-    entries[hole].node = 0;
+    tags[hole] = 0;
     if (--node->child_count == 0) {
-        mr_heap_free(&engine->heap, node->entries, entries_bytes(node));
-        node->entries = 0;
+        mr_heap_free(&engine->heap, node->children, children_bytes(node->bits));
+        node->children = 0;
         node->bits = 0;
     } else if (node->bits > 3 && node->child_count * 8 < UINT32_C(1) << node->bits) {
-        (void)rehash(engine, node, node->bits - 1, 0);
+        (void)rehash(engine, node, node->bits - 1);
+    }
+}
+
+/* A node's slots have changed: its parent knows of them. */
+static void note_slots(struct mr_engine *engine, mr_ref ref)
+{
+    const struct mr_node *node = mr_at(engine, ref);
+    const struct mr_node *parent = mr_at(engine, node->parent);
+    struct mr_child *child = mr_node_child(engine, parent, node->tag, node->key, node->key_len);
+    MR_ASSERT(child && child->node == ref);
+    for (int cel = 0; cel < 2; cel++) {
+        child->slots[cel] = node->slots[cel];
+        if (node->slots[cel])
+            child->slot_index[cel] =
+                ((const struct mr_slot *)mr_at(engine, node->slots[cel]))->index;
     }
 }
 
@@ -109,7 +127,7 @@ static mr_ref child_create(struct mr_engine *engine, mr_ref parent_ref, struct m
     struct mr_node *node = mr_at(engine, ref);
     *node = (struct mr_node){.tag = tag, .parent = parent_ref, .key_len = (uint32_t)part.len};
     memcpy(node->key, part.data, part.len);
-    put_entry(engine, parent, (struct mr_node_entry){tag, ref, node->key_len});
+    put_child(engine, parent, tag, &(struct mr_child){.node = ref, .key_len = node->key_len});
     parent->child_count++;
     return ref;
 }
@@ -125,9 +143,9 @@ static mr_ref node_get(struct mr_engine *engine, mr_ref root, struct mr_str path
         memcpy(&word, part.data, part.len < 8 ? part.len : 8);
         uint64_t tag = mr_node_tag(engine, word, part.data, part.len);
         const struct mr_node *node = mr_at(engine, ref);
-        mr_ref child = mr_node_child(engine, node, tag, part.data, (uint32_t)part.len);
-        if (!child)
-            child = child_create(engine, ref, part, tag);
+        const struct mr_child *known =
+            mr_node_child(engine, node, tag, part.data, (uint32_t)part.len);
+        mr_ref child = known ? known->node : child_create(engine, ref, part, tag);
         if (!child) {
             prune(engine, ref);
             return 0;
@@ -187,8 +205,10 @@ static struct mr_slot *slot_create(struct mr_engine *engine, struct mr_group *gr
     for (int i = 0; i < MR_SLOT_SAMPLES; i++)
         slot->samples.numbers[i] = __builtin_nanf("");
     ((mr_ref *)mr_at(engine, group->slots))[slot->index] = ref;
-    if (node)
+    if (node) {
         ((struct mr_node *)mr_at(engine, node))->slots[cel] = ref;
+        note_slots(engine, node);
+    }
     group->slot_count++;
     return slot;
 }
@@ -226,6 +246,7 @@ void mr_slot_release(struct mr_engine *engine, struct mr_group *group, struct mr
         group->slot_free = slot->index;
     if (node) {
         ((struct mr_node *)mr_at(engine, node))->slots[slot->cel] = 0;
+        note_slots(engine, node);
         prune(engine, node);
     }
     mr_heap_free(&engine->heap, ref, sizeof *slot);

@@ -261,11 +261,16 @@ bool mr_run_remove(struct mr_run *run, struct mr_heap *heap, double key, double 
     return true;
 }
 
+double mr_run_first(const struct mr_run *run, const struct mr_heap *heap)
+{
+    return block_at(run, heap, 0)->entries[0].key;
+}
+
 void mr_run_begin(const struct mr_run *run, const struct mr_heap *heap, double from,
                   struct mr_run_walk *walk)
 {
     *walk = (struct mr_run_walk){.run = run};
-    if (run->block_count == 0)
+    if (run->block_count == 0 || from == -__builtin_inf())
         return;
     walk->block = find_block(run, heap, from, -__builtin_inf(), 0);
     const struct mr_run_block *block = block_at(run, heap, walk->block);

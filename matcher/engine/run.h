@@ -35,6 +35,9 @@ MR_MUST_USE bool mr_run_add(struct mr_run *run, struct mr_heap *heap, double key
 bool mr_run_remove(struct mr_run *run, struct mr_heap *heap, double key, double other,
                    uint32_t item);
 
+/* The least key of a run that is not empty. */
+double mr_run_first(const struct mr_run *run, const struct mr_heap *heap);
+
 /* Walk in order. begin: at the first entry whose key is at least from. block: the entries of one
  * block from where the walk stands; NULL: the end. */
 struct mr_run_walk {
