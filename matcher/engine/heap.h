@@ -22,7 +22,8 @@ enum {
 
 struct mr_heap_chunk;
 struct mr_heap {
-    uint8_t *base;
+    uint8_t *base; /* in what is mapped, where a huge page begins */
+    void *mapped;
     struct mr_heap_chunk *chunks;      /* by number */
     uint32_t chunk_end;                /* chunks ever used: number 0 is none */
     uint32_t free_chunks;              /* list of whole free chunks; 0: none */
