@@ -75,60 +75,6 @@ static struct mr_leaf *leaf_at(const struct view *v, uint16_t token)
 
 /* ---- intervals ---- */
 
-static bool const_number(const struct mr_const *value, enum mr_order *order, double *number,
-                         bool *exact)
-{
-    switch (value->kind) {
-    case MR_CONST_INT:
-    case MR_CONST_DATE:
-        *order = value->kind == MR_CONST_INT ? MR_ORDER_NUMBER : MR_ORDER_DATE;
-        *number = (double)value->integer;
-        *exact = value->integer >= -(INT64_C(1) << 53) && value->integer <= INT64_C(1) << 53;
-        return true;
-    case MR_CONST_DOUBLE:
-        *order = MR_ORDER_NUMBER;
-        *number = value->number;
-        *exact = !isinf(value->number);
-        return true;
-    case MR_CONST_STRING:
-        *order = MR_ORDER_STRING;
-        *number = mr_string_number(value->string);
-        *exact = false;
-        return true;
-    default:
-        return false;
-    }
-}
-
-/* Narrow an interval by an ordering leaf. What is not exact is widened instead. */
-static void narrow(struct mr_interval *interval, const struct mr_leaf *leaf)
-{
-    struct mr_const value = mr_leaf_const(leaf);
-    enum mr_order order;
-    double number;
-    bool exact;
-    if (leaf->op < MR_PRED_LT || leaf->op > MR_PRED_GE ||
-        !const_number(&value, &order, &number, &exact))
-        return;
-    if (interval->order != MR_ORDER_NONE && interval->order != order) {
-        interval->exact = false; /* x < 5 && x < "a" never holds; either bound will do */
-        return;
-    }
-    interval->order = order;
-    interval->exact &= exact;
-    bool upper = leaf->op == MR_PRED_LT || leaf->op == MR_PRED_LE;
-    bool strict = leaf->op == MR_PRED_LT || leaf->op == MR_PRED_GT;
-    double outwards = upper ? INFINITY : -INFINITY;
-    if (!exact && order != MR_ORDER_STRING)
-        number = nextafter(number, outwards);
-    else if (exact && strict)
-        number = nextafter(number, -outwards);
-    if (upper)
-        interval->high = fmin(interval->high, number);
-    else
-        interval->low = fmax(interval->low, number);
-}
-
 /* What the conjunction at a token (a leaf is one of itself) says of a slot's number. */
 static struct mr_interval interval_of(const struct view *v, uint32_t at, uint32_t slot)
 {
@@ -140,7 +86,7 @@ static struct mr_interval interval_of(const struct view *v, uint32_t at, uint32_
     for (uint32_t i = 0; slot != MR_SLOT_NONE && i < count; i++) {
         token = token_at(v, at);
         if ((token & MR_TOKEN_KIND) == 0 && leaf_at(v, token)->slot == slot)
-            narrow(&interval, leaf_at(v, token));
+            mr_interval_narrow(&interval, leaf_at(v, token));
         at = mr_filter_skip(v->engine, v->filter, at);
     }
     if (isinf(interval.low) && isinf(interval.high))

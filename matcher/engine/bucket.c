@@ -2,31 +2,6 @@
 
 #include "matcher/engine/index.h"
 
-/* How an interval is kept: one-sided ones by their bound, two-sided ones by their lower bound
- * together with others of about their width, so that those that hold a value are near each other.
- */
-static struct mr_interval_class classify(const struct mr_interval *interval)
-{
-    struct mr_interval_class class = {.span = MR_SPAN_ANY};
-    if (interval->slot == MR_SLOT_NONE)
-        return class;
-    double width = nextafter(interval->high - interval->low, INFINITY);
-    if (isinf(interval->high) || (isinf(width) && !isinf(interval->low))) {
-        class = (struct mr_interval_class){.span = MR_SPAN_LOW, .key = interval->low};
-    } else if (isinf(interval->low)) {
-        class = (struct mr_interval_class){.span = MR_SPAN_HIGH, .key = -interval->high};
-    } else {
-        int exponent = 0;
-        if (width > 0)
-            (void)frexp(width, &exponent); /* width < 2^exponent */
-        class = (struct mr_interval_class){.span = MR_SPAN_BOTH,
-                                           .width = (int16_t)exponent,
-                                           .key = interval->low,
-                                           .other = interval->high};
-    }
-    return class;
-}
-
 static bool fits(const struct mr_set *set, const struct mr_interval *interval,
                  const struct mr_interval_class *class)
 {
@@ -95,7 +70,7 @@ static void set_drop(struct mr_engine *engine, struct mr_bucket *bucket, struct 
 static bool put(struct mr_engine *engine, struct mr_bucket *bucket, uint32_t item,
                 const struct mr_interval *interval)
 {
-    struct mr_interval_class class = classify(interval);
+    struct mr_interval_class class = mr_interval_classify(interval);
     struct mr_set *set = set_get(engine, bucket, interval, &class);
     if (!set)
         return false;
@@ -127,7 +102,7 @@ void mr_bucket_settle(struct mr_engine *engine, struct mr_bucket *bucket, uint32
 void mr_bucket_remove(struct mr_engine *engine, struct mr_bucket *bucket, uint32_t item,
                       const struct mr_interval *interval)
 {
-    struct mr_interval_class class = classify(interval);
+    struct mr_interval_class class = mr_interval_classify(interval);
     struct mr_sets *sets = bucket->sets ? mr_at(engine, bucket->sets) : NULL;
     for (uint32_t i = 0; sets && i < sets->count; i++) {
         struct mr_set *set = &sets->set[i];

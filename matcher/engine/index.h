@@ -225,13 +225,19 @@ static inline struct mr_slot *mr_group_slot(const struct mr_engine *engine,
     return mr_at(engine, ((const mr_ref *)mr_at(engine, group->slots))[index]);
 }
 
-/* bucket.c. add: false: out of memory, nothing changed. item: the posting, filter and bits, with
- * the interval and without. */
 struct mr_interval_class {
     enum mr_span span;
     int16_t width;
     double key, other;
 };
+/* interval.c. narrow: by an ordering leaf; what is not exact is widened instead. classify:
+ * one-sided intervals are kept by their bound, two-sided ones by their lower bound together with
+ * others of about their width, so that those that hold a value are near each other. */
+void mr_interval_narrow(struct mr_interval *interval, const struct mr_leaf *leaf);
+struct mr_interval_class mr_interval_classify(const struct mr_interval *interval);
+
+/* bucket.c. add: false: out of memory, nothing changed. item: the posting, filter and bits, with
+ * the interval and without. */
 MR_MUST_USE bool mr_bucket_add(struct mr_engine *engine, struct mr_bucket *bucket, uint32_t item,
                                const struct mr_interval *interval, uint32_t item_without);
 /* Move the first posting to where its interval says. Out of memory: it stays. */
