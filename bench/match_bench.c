@@ -1,4 +1,5 @@
-/* bench-match DIRECTORY [COUNT ...]: the matching engine on one core, JSON on standard output.
+/* bench-match [--bloom] DIRECTORY [COUNT ...]: the matching engine on one core, JSON on standard
+ * output.
  *
  * DIRECTORY has subs.ndjson and events.ndjson as bench/w1 writes them. For each COUNT (default: all
  * subscriptions) the first so many are added to a new engine; then, in turns, all events are
@@ -297,13 +298,14 @@ static void measure(struct bench *b)
            1e9 / mean, mean, still[0], still[1], still[2], changing[0], changing[1], libbson, ours);
 }
 
-static void run(const struct workload *w, uint32_t count)
+static void run(const struct workload *w, uint32_t count, bool bloom)
 {
     struct bench b = {.w = w, .count = count, .times = calloc(w->event_count, sizeof(uint64_t))};
     struct mr_engine_stats stats;
     uint64_t pairs;
     if (!b.times || mr_engine_create(&b.engine, NULL) != MR_OK)
         abort();
+    mr_engine_set_bloom(b.engine, bloom);
     uint64_t before = resident_bytes(), started = mr_clock_ns();
     double add_ns = add_all(&b);
     double load_s = (double)(mr_clock_ns() - started) / 1e9;
@@ -323,10 +325,13 @@ static void run(const struct workload *w, uint32_t count)
     uint64_t again = resident_bytes();
     printf(", \"matches_per_event\": %.3f, \"candidates_per_event\": %.2f, \"load_s\": %.3f"
            ", \"compile_ns\": %.0f, \"add_ns\": %.0f, \"remove_ns\": %.0f"
-           ", \"rss_per_subscription\": %.0f, \"rss_growth_after_cycles\": %.4f}",
+           ", \"rss_per_subscription\": %.0f, \"rss_growth_after_cycles\": %.4f"
+           ", \"bloom\": {\"lookups\": %" PRIu64 ", \"rejected\": %" PRIu64 ", \"false\": %" PRIu64
+           ", \"bytes\": %" PRIu64 "}}",
            (double)pairs / w->event_count, candidates, load_s, w->compile_ns, add_ns, remove_ns,
            (double)(loaded - before) / count,
-           ((double)again - (double)loaded) / (double)(loaded - before));
+           ((double)again - (double)loaded) / (double)(loaded - before), stats.bloom_lookups,
+           stats.bloom_rejected, stats.bloom_false, stats.bloom_bytes);
     mr_engine_destroy(&b.engine);
     free(b.times);
 }
@@ -334,8 +339,11 @@ static void run(const struct workload *w, uint32_t count)
 int main(int argc, char **argv)
 {
     struct workload w = {.sub_count = 0};
+    bool bloom = argc > 1 && strcmp(argv[1], "--bloom") == 0;
+    argv += bloom;
+    argc -= bloom;
     if (argc < 2) {
-        fprintf(stderr, "usage: bench-match DIRECTORY [COUNT ...]\n");
+        fprintf(stderr, "usage: bench-match [--bloom] DIRECTORY [COUNT ...]\n");
         return 2;
     }
     read_subs(&w, argv[1]);
@@ -350,7 +358,7 @@ int main(int argc, char **argv)
         uint32_t count = i < argc ? (uint32_t)strtoul(argv[i], NULL, 10) : w.sub_count;
         if (i > 2)
             printf(",\n");
-        run(&w, count > 0 && count < w.sub_count ? count : w.sub_count);
+        run(&w, count > 0 && count < w.sub_count ? count : w.sub_count, bloom);
         fflush(stdout);
     }
     printf("\n  ]\n}\n");

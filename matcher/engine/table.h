@@ -79,6 +79,7 @@ static inline const struct mr_table_part *mr_table_part(const struct mr_table *t
 static inline uint64_t mr_bloom_mix(uint32_t hash)
 {
     uint64_t mixed = (uint64_t)hash * UINT64_C(0x9e3779b97f4a7c15);
+    mixed = (mixed ^ mixed >> 32) * UINT64_C(0xd6e8feb86659fd93);
     return mixed ^ mixed >> 29;
 }
 static inline bool mr_bloom_has(const struct mr_table_part *part, uint32_t hash)

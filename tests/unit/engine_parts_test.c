@@ -10,6 +10,7 @@
 
 #include "cel/normalise.h"
 #include "matcher/engine/engine.h"
+#include "matcher/engine/table.h"
 
 static uint32_t random_below(uint32_t n)
 {
@@ -170,6 +171,55 @@ static void bloom_filters_turn_away_what_is_not_there_and_nothing_else(void **st
     mr_engine_destroy(&engine);
 }
 
+/* MILLRACE_TEST_LOOKUPS: how many. */
+static void what_is_in_a_table_passes_its_bloom_filters_whatever_comes_and_goes(void **state)
+{
+    (void)state;
+    enum { KEYS = 1 << 16, LOOKUPS_A_CHANGE = 8 };
+    const char *text = getenv("MILLRACE_TEST_LOOKUPS");
+    uint64_t lookups = text ? strtoull(text, NULL, 10) : 1000000, passed = 0, missing = 0;
+    struct mr_bloom_stats stats = {0};
+    struct mr_table table = {.bloom = true};
+    struct mr_heap heap;
+    bool *there = calloc(KEYS, sizeof *there);
+    assert_non_null(there);
+    assert_int_equal(mr_heap_init(&heap, NULL), MR_OK);
+    for (uint64_t done = 0; done < lookups;) {
+        uint32_t key = random_below(KEYS), hash = key * UINT32_C(0x9e3779b1);
+        /* Waves of more that come and more that go. */
+        bool wanted = random_below(16) < (done / (lookups / 8 + 1) % 2 ? 3 : 13);
+        if (there[key] && !wanted) {
+            mr_table_remove(&table, &heap, hash, key + 1, &stats);
+        } else if (!there[key] && wanted) {
+            assert_true(mr_table_reserve(&table, &heap, hash, &stats));
+            mr_table_put(&table, &heap, hash, key + 1);
+        }
+        there[key] = wanted;
+        for (int i = 0; i < LOOKUPS_A_CHANGE; i++) {
+            key = random_below(2 * KEYS); /* half of them never come */
+            hash = key * UINT32_C(0x9e3779b1);
+            const struct mr_table_part *part = mr_table_part(&table, &heap, hash);
+            if (!part || !part->blocks)
+                continue;
+            bool has = mr_bloom_has(part, hash);
+            done++;
+            if (key < KEYS) { /* what has gone may pass until the filter is built anew */
+                assert_true(has || !there[key]);
+                continue;
+            }
+            missing++;
+            passed += has;
+        }
+    }
+    printf("%llu of %llu false, %llu rebuilds\n", (unsigned long long)passed,
+           (unsigned long long)missing, (unsigned long long)stats.rebuilds);
+    assert_true(missing > 0 && passed * 100 < missing);
+    mr_table_fini(&table, &heap, &stats);
+    assert_int_equal(stats.bytes, 0);
+    mr_heap_fini(&heap);
+    free(there);
+}
+
 static void thousands_of_overlapping_intervals_are_found_and_forgotten(void **state)
 {
     (void)state;
@@ -216,6 +266,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(code_that_fails_again_and_again_is_quarantined_alone),
         cmocka_unit_test(bloom_filters_turn_away_what_is_not_there_and_nothing_else),
+        cmocka_unit_test(what_is_in_a_table_passes_its_bloom_filters_whatever_comes_and_goes),
         cmocka_unit_test(thousands_of_overlapping_intervals_are_found_and_forgotten),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
