@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-enum { ENTRIES_MIN = 4, STALE_SHARE = 8 };
+enum { ENTRIES_MIN = 4, STALE_SHARE = 32 };
 
 static uint32_t blocks_for(const struct mr_table *table, uint32_t capacity)
 {
