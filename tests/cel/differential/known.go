@@ -46,7 +46,7 @@ func mentions(text string, words ...string) bool {
 
 // hasNaN: can NaN come up in the case?
 func hasNaN(c *Case) bool {
-	if mentions(c.Expr, "NaN", "sqrt(", "0.0", "inf") {
+	if mentions(c.Expr, "NaN", "sqrt(", "0.0", "inf", " / ", " * ") {
 		return true
 	}
 	for _, value := range c.Bindings {
