@@ -222,6 +222,15 @@ static natsStatus publish(struct nats_store *s, const struct mr_store_change *ch
     return status;
 }
 
+/* All that is under way has its acknowledgement, or an error. */
+static natsStatus await_all(struct nats_store *s)
+{
+    jsPubOptions options;
+    jsPubOptions_Init(&options);
+    options.MaxWait = wait_ms(s);
+    return js_PublishAsyncComplete(s->js, &options);
+}
+
 /* A connection that failed is given up with all that is under way on it: the next commit makes
  * another. */
 static enum mr_rc store_commit(struct mr_store *store, const struct mr_store_changes *changes,
@@ -235,14 +244,16 @@ static enum mr_rc store_commit(struct mr_store *store, const struct mr_store_cha
         return rc == MR_USAGE ? MR_RETRY : rc;
     atomic_store_explicit(&s->refused, 0, memory_order_relaxed);
     natsStatus status = NATS_OK;
+    uint32_t under_way = 0;
     STAILQ_FOREACH(change, changes, next)
+    {
+        if (status == NATS_OK)
+            status = publish(s, change);
+        if (status == NATS_OK && ++under_way % PENDING_MAX == 0)
+            status = await_all(s);
+    }
     if (status == NATS_OK)
-        status = publish(s, change);
-    jsPubOptions options;
-    jsPubOptions_Init(&options);
-    options.MaxWait = wait_ms(s);
-    if (status == NATS_OK)
-        status = js_PublishAsyncComplete(s->js, &options);
+        status = await_all(s);
     if (status == NATS_OK && atomic_load_explicit(&s->refused, memory_order_relaxed) == 0)
         return MR_OK;
     rc = fail(s, status == NATS_OK ? NATS_ERR : status, "write", err);

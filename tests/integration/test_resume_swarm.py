@@ -107,8 +107,7 @@ class Gateway(threading.Thread):
                 sub = self.subs[ident]
                 sub.marker = message.delivery.progress
                 sub.got.append(place(sub.marker))
-                self.progress = sub.got[-1]
-        elif kind == "heartbeat_ack":
+        elif kind == "heartbeat_ack":  # speaks for all of the stream's subscriptions; a delivery for its own
             self.progress = max(self.progress, place(message.heartbeat_ack.progress))
 
 

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(not nats.have_server(), reason="nats-server is n
 COUNT = int(os.environ.get("MILLRACE_TEST_STORE_SUBSCRIPTIONS", "2000"))
 SETTINGS = {"subscriptions.store": "nats", "publisher.subscriptions_per_gateway_max": 1000000,
             "publisher.subscriptions_per_database_max": 1000000, "generator.rate": 50, "supervisor.restarts_max": 0,
-            "supervisor.backoff_max": "200ms", "nats.ack_timeout": "1s"}
+            "supervisor.backoff_max": "200ms"}
 
 
 @pytest.fixture(name="server")
@@ -83,7 +83,7 @@ def test_what_is_renewed_replaced_or_expired_is_so_after_a_restart(server):
 
 
 def test_while_nats_is_away_changes_are_refused_and_what_is_there_goes_on(server):
-    with instance(server) as it, it.connect() as rest:
+    with instance(server, nats__ack_timeout="1s") as it, it.connect() as rest:
         it.start()
         assert rest.register("s1").status == 201
         server.kill()
