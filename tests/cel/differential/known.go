@@ -31,6 +31,8 @@ var known = map[string]string{
 	"sort_keys": "keys without an order are refused when the expression is checked; cel-go finds nothing to compare " +
 		"in an empty list",
 	"null_for_abstract": "where null is an address or an optional, and an index of null, the two checkers deduce different types",
+	"panics":            "cel-go reports a panic of its own: a key that cannot be one, looked for in a map literal",
+	"or_unchecked":      "or() has optionals on both sides; cel-go, unchecked, gives whatever stands behind it",
 	"limits":            "an evaluation has a budget of steps and memory",
 	"map_order":         "cel-go goes through a map in another order each time",
 }
@@ -111,6 +113,10 @@ func explain(c *Case, ours Answer, theirs Result) string {
 		return "nan_order"
 	case ours.Error != nil && ours.Error.Stage == "limit":
 		return "limits"
+	case mentions(theirs.Error, "internal error: runtime error"):
+		return "panics"
+	case c.DisableCheck && mentions(c.Expr, ".or(") && mentions(message, "no such overload") && theirs.Error == "":
+		return "or_unchecked"
 	case theirs.Stage == "plan":
 		return "planned"
 	}
