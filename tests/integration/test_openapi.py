@@ -36,7 +36,7 @@ def schemathesis():
 
 @pytest.mark.parametrize("token", [None, TOKEN, "another token, that nobody knows"], ids=["open", "token", "wrong token"])
 def test_the_server_does_what_its_document_says(schemathesis, token):
-    settings = {"auth.token": TOKEN} if token else {}
+    settings = {"rest.request_timeout": "10m", **({"auth.token": TOKEN} if token else {})}  # it thinks long between calls
     with RestInstance(settings) as one:
         one.start()
         with one.connect(token=TOKEN) as rest:
