@@ -59,6 +59,29 @@ func hasNaN(c *Case) bool {
 	return false
 }
 
+// permuted: lists of the same elements in another order.
+func permuted(a, b Value) bool {
+	left, okA := a["list"].([]any)
+	right, okB := b["list"].([]any)
+	if !okA || !okB || len(left) != len(right) {
+		return false
+	}
+	taken := make([]bool, len(right))
+	for _, element := range left {
+		found := false
+		for i := range right {
+			if !taken[i] && sameValue(element.(map[string]any), right[i].(map[string]any)) {
+				taken[i], found = true, true
+				break
+			}
+		}
+		if !found {
+			return false
+		}
+	}
+	return true
+}
+
 // explain names the difference of a case, or returns "".
 func explain(c *Case, ours Answer, theirs Result) string {
 	message := ""
@@ -117,6 +140,8 @@ func explain(c *Case, ours Answer, theirs Result) string {
 		return "panics"
 	case c.DisableCheck && mentions(c.Expr, ".or(") && mentions(message, "no such overload") && theirs.Error == "":
 		return "or_unchecked"
+	case ours.Error == nil && theirs.Error == "" && mentions(c.Expr, "map(", "filter(", "transformList(") && permuted(ours.Value, theirs.Value):
+		return "map_order"
 	case theirs.Stage == "plan":
 		return "planned"
 	}
