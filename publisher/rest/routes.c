@@ -81,7 +81,7 @@ static enum MHD_Result see_argument(void *context, enum MHD_ValueKind kind, cons
     if (i == sizeof names / sizeof *names)
         mr_control_fail(seen->control, MR_CONTROL_INVALID_REQUEST, "%.64s: no such argument",
                         name ? name : "");
-    else if (!value || (seen->seen >> i & 1) != 0)
+    else if (!value || !*value || (seen->seen >> i & 1) != 0)
         mr_control_fail(seen->control, MR_CONTROL_INVALID_REQUEST, "%s: expected one value",
                         names[i]);
     seen->seen |= 1u << i;

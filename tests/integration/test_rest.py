@@ -182,7 +182,7 @@ def test_a_list_comes_in_pages_and_by_gateway_tenant_and_collection(rest):
     assert ids("collection=c3&gatewayId=g2") == {"s8", "s18"}
     assert ids("tenant=other") == set()
     for wrong, message in (("limit=0", "limit: expected a number from 1"), ("=false", ": no such argument"),
-                           ("gateway=g1", "gateway: no such argument"), ("limit", "limit: expected one value"),
+                           ("gateway=g1", "gateway: no such argument"), ("limit", "limit: expected one value"), ("collection=", "collection: expected one value"),
                            ("limit=1&limit=2", "limit: expected one value")):
         answer = rest.ask("GET", f"/internal/v1/subscriptions?{wrong}")
         assert answer.status == 400 and answer.json["message"].startswith(message), answer.text
