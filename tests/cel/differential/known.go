@@ -59,7 +59,7 @@ func hasNaN(c *Case) bool {
 	return false
 }
 
-// permuted: lists of the same elements in another order.
+// permuted: lists of the same elements in another order, or of such lists.
 func permuted(a, b Value) bool {
 	left, okA := a["list"].([]any)
 	right, okB := b["list"].([]any)
@@ -70,7 +70,8 @@ func permuted(a, b Value) bool {
 	for _, element := range left {
 		found := false
 		for i := range right {
-			if !taken[i] && sameValue(element.(map[string]any), right[i].(map[string]any)) {
+			l, r := element.(map[string]any), right[i].(map[string]any)
+			if !taken[i] && (sameValue(l, r) || permuted(l, r)) {
 				taken[i], found = true, true
 				break
 			}
@@ -121,6 +122,8 @@ func explain(c *Case, ours Answer, theirs Result) string {
 	case theirs.Stage == "check" && mentions(theirs.Error, "no matching overload for '_==_'", "no matching overload for '_!=_'") &&
 		mentions(theirs.Error, "(type("):
 		return "type_of_types"
+	case mentions(c.Expr, "sort") && mentions(c.Expr, "&&", "||") && hasNaN(c) && message != "" && theirs.Error == "":
+		return "sort_nan" // the error of the other side is the one that is told
 	case mentions(message, "a key that has an order"):
 		return "sort_keys"
 	case mentions(message, "orValue(A), got", "or(optional(A)), got") ||
