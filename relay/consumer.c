@@ -50,6 +50,8 @@ void mr_consumer_let_go(struct mr_consumer *c)
     TAILQ_REMOVE(&r->consumers, c, link);
     r->consumer_count--;
     pthread_mutex_unlock(&r->lock);
+    if (c->row)
+        mr_census_leave(c->row);
     if (c->piece)
         mr_piece_unref(c->piece);
     grpc_slice_unref(c->request);
@@ -132,6 +134,7 @@ void mr_consumer_rebuild(struct mr_consumer *c, const char *cause)
     c->stage = MR_CONSUMER_PAUSED;
     c->tell_rebuild = cause;
     atomic_fetch_add_explicit(&r->numbers.rebuilds, 1, memory_order_relaxed);
+    mr_census_add(&c->row->rebuilds, 1);
     mr_log_warn("relay", "rebuild_required",
                 "consumer=\"%s\" cause=%s position=%" PRIu64 " head=%" PRIu64, name_of(c, name),
                 cause, c->position, mr_relay_head(r));
@@ -252,6 +255,7 @@ static void begin(struct mr_consumer *c)
         mr_consumer_end(c, GRPC_STATUS_UNAVAILABLE, "the log is not open yet; connect again");
         return;
     }
+    c->row = mr_census_join(c->relay->board, &c->follow);
     mr_log_debug("relay", "subscribed", "consumer=\"%s\" batch=%d coalesce=%d", name_of(c, name),
                  c->follow.batch, c->follow.coalesce);
     if (!begin_at_checkpoint(c))
@@ -375,6 +379,7 @@ static void tick(struct mr_relay *r, uint64_t now_ns)
     struct mr_consumer *c;
     uint64_t head = mr_relay_head(r), events = 0, age_ns = 0;
     uint32_t behind = 0, paused = 0;
+    struct mr_census census = {0};
     TAILQ_FOREACH(c, &r->consumers, link)
     {
         if (c->stage == MR_CONSUMER_STREAMING)
@@ -383,9 +388,12 @@ static void tick(struct mr_relay *r, uint64_t now_ns)
             continue;
         events = c->lag.events > events ? c->lag.events : events;
         age_ns = c->lag.age_ns > age_ns ? c->lag.age_ns : age_ns;
+        if (c->row)
+            mr_census_count(&census, r->board, c->row, &c->lag);
         behind += c->lag.level != MR_LAG_NONE;
         paused += c->stage == MR_CONSUMER_PAUSED;
     }
+    mr_census_end(&census, r->board);
     pthread_mutex_lock(&r->lock);
     r->lag_events_max = events;
     r->lag_ns_max = age_ns;

@@ -2,6 +2,7 @@
  * life), consumer_send.c (what it is sent). Queue thread only, but for the list that it is in. */
 #ifndef MR_RELAY_CONSUMER_H
 #define MR_RELAY_CONSUMER_H
+#include "relay/census.h"
 #include "relay/state.h"
 
 enum mr_consumer_stage {
@@ -24,10 +25,11 @@ struct mr_consumer {
     grpc_slice request; /* what follow points into */
     struct mr_follow follow;
     struct mr_place place;
-    uint64_t position;     /* sent through */
-    bool acknowledges;     /* it has, on this stream, or begins where it did */
-    uint64_t acknowledged; /* through */
-    bool waits;            /* for the live end: counted in relay->waiting */
+    struct mr_consumer_row_shm *row; /* what /metrics shows of it; NULL: no request yet */
+    uint64_t position;               /* sent through */
+    bool acknowledges;               /* it has, on this stream, or begins where it did */
+    uint64_t acknowledged;           /* through */
+    bool waits;                      /* for the live end: counted in relay->waiting */
     bool fetching;
     struct mr_fetch fetch;
     struct mr_piece *piece; /* being sent; NULL: look for what is next */

@@ -189,6 +189,7 @@ static bool send_from(struct mr_consumer *c, struct mr_piece **piece, uint64_t n
         return false;
     c->sent_ns = now_ns;
     atomic_fetch_add_explicit(&c->relay->numbers.events, message.events, memory_order_relaxed);
+    mr_census_add(&c->row->events, message.events);
     write_message(c, &message, !c->follow.batch && c->position < (*piece)->through);
     return true;
 }

@@ -6,6 +6,7 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "relay/census.h"
 #include "relay/state.h"
 
 #define TICK_NS     (50 * MR_NS_PER_MS) /* between two looks at lag and heartbeats */
@@ -77,6 +78,7 @@ enum mr_rc mr_relay_open(struct mr_relay **out, struct mr_process *process, stru
         return mr_reject(err, MR_FATAL, "open the relay: out of memory");
     init(r, process);
     *out = r;
+    mr_census_open(r->board);
     char dir[sizeof r->log_dir];
     snprintf(dir, sizeof dir, "%s/consumers", process->config.instance_data_dir.text);
     const struct mr_fetcher_options options = {

@@ -88,6 +88,19 @@ struct mr_cell_shm {
     struct mr_histogram_shm histograms[MR_HISTOGRAMS_MAX]; /* its process */
 };
 
+/* Consumers of the log by id and collection, in the order in which they came. A row once begun
+ * stays, so that its labels never change and its counters outlive the relay; those that come when
+ * all are taken share the last one. */
+enum { MR_CONSUMER_ROWS = 64, MR_CONSUMER_LABEL_MAX = 64 };
+struct mr_consumer_row_shm {
+    char consumer[MR_CONSUMER_LABEL_MAX];       /* printable ASCII without quotes, NUL at the end */
+    char collection[MR_CONSUMER_LABEL_MAX];     /* empty: all of them */
+    alignas(64) _Atomic uint64_t begun;         /* 1: the labels are complete; stored after them */
+    _Atomic uint64_t streams;                   /* open now */
+    _Atomic uint64_t level, lag_events, lag_ns; /* of its slowest; enum mr_lag_level */
+    _Atomic uint64_t events, rebuilds;          /* sent; told */
+};
+
 /* What may hold the checkpoint, and with it the log and the source, back. */
 enum mr_holder { MR_HOLDER_SINK, MR_HOLDER_FANOUT, MR_HOLDER_COUNT };
 
@@ -116,6 +129,7 @@ struct mr_board_shm {
     _Atomic uint64_t log_written;    /* through which sequence other processes can read the log */
     _Atomic uint64_t log_floor;      /* oldest sequence in it */
     struct mr_doorbell_shm log_bell; /* sleeper: the publisher's fan-out, which follows the log */
+    alignas(128) struct mr_consumer_row_shm consumers[MR_CONSUMER_ROWS]; /* relay only */
     struct mr_cell_shm cells[MR_BOARD_CELLS];
 };
 

@@ -188,6 +188,44 @@ static void rings(const struct mr_inspect *inspect, FILE *out)
     }
 }
 
+static const struct {
+    const char *name, *type, *help;
+    size_t offset; /* of a uint64_t in struct mr_consumer_row_shm */
+    double unit;
+} consumer_rows[] = {
+    {"millrace_relay_consumer_streams", "gauge", "Open streams of this consumer id.",
+     offsetof(struct mr_consumer_row_shm, streams), 1},
+    {"millrace_relay_consumer_level", "gauge", "Its lag: 0 none, 1 soft, 2 hard.",
+     offsetof(struct mr_consumer_row_shm, level), 1},
+    {"millrace_relay_consumer_lag_events", "gauge", "Events that its slowest stream is behind.",
+     offsetof(struct mr_consumer_row_shm, lag_events), 1},
+    {"millrace_relay_consumer_lag_seconds", "gauge", "Time that its slowest stream is behind.",
+     offsetof(struct mr_consumer_row_shm, lag_ns), 1e9},
+    {"millrace_relay_consumer_events_total", "counter", "Events handed to it.",
+     offsetof(struct mr_consumer_row_shm, events), 1},
+    {"millrace_relay_consumer_rebuilds_total", "counter", "Times that it was told to rebuild.",
+     offsetof(struct mr_consumer_row_shm, rebuilds), 1},
+};
+
+static void consumers(const struct mr_inspect *inspect, FILE *out)
+{
+    const struct mr_board_shm *board = inspect->board.shm;
+    for (size_t row = 0; row < sizeof consumer_rows / sizeof *consumer_rows; row++) {
+        head(out, consumer_rows[row].name, consumer_rows[row].type, consumer_rows[row].help);
+        for (uint32_t i = 0; i < MR_CONSUMER_ROWS; i++) {
+            const struct mr_consumer_row_shm *consumer = &board->consumers[i];
+            if (atomic_load_explicit(&consumer->begun, memory_order_acquire) == 0)
+                continue;
+            const _Atomic uint64_t *value =
+                (const void *)((const char *)consumer + consumer_rows[row].offset);
+            fprintf(out, "%s{consumer=\"%.63s\",collection=\"%.63s\"} %.15g\n",
+                    consumer_rows[row].name, consumer->consumer, consumer->collection,
+                    (double)atomic_load_explicit(value, memory_order_relaxed) /
+                        consumer_rows[row].unit);
+        }
+    }
+}
+
 void mr_inspect_prometheus(const struct mr_inspect *inspect, FILE *out)
 {
     static const char *const types[] = {[MR_ROW_COUNTER] = "counter",
@@ -213,4 +251,5 @@ void mr_inspect_prometheus(const struct mr_inspect *inspect, FILE *out)
         mr_inspect_cells(inspect, process_sample, &family);
     }
     rings(inspect, out);
+    consumers(inspect, out);
 }

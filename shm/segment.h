@@ -14,7 +14,7 @@
 #include "common/err.h"
 
 #define MR_SEGMENT_MAGIC    UINT32_C(0x4d524d31) /* "MRM1" */
-#define MR_LAYOUT_VERSION   UINT32_C(2)          /* of every mapped struct; raise on any change */
+#define MR_LAYOUT_VERSION   UINT32_C(3)          /* of every mapped struct; raise on any change */
 #define MR_SEGMENT_DATA     4096u                /* where ring and journal bytes begin */
 #define MR_INSTANCE_MAX     32u                  /* bytes of an instance's name with its NUL */
 #define MR_SEGMENT_NAME_MAX 96u

@@ -1,6 +1,6 @@
 """Consumers of the log, from outside: where streams begin, what is in them, who may be slow, and what happens
 when processes die. MILLRACE_TEST_CONSUMERS, MILLRACE_TEST_EVENTS and MILLRACE_TEST_ROUNDS make the cut-over test
-longer: acceptance is 200, 200000 and 10."""
+longer: acceptance is 200, 200000 and 10. MILLRACE_TEST_SEED is the first of the rounds' seeds."""
 
 import json
 import os
@@ -8,6 +8,7 @@ import signal
 import subprocess
 import threading
 import time
+import urllib.request
 
 import grpc
 import pytest
@@ -71,9 +72,10 @@ def test_consumers_that_join_a_growing_log_anywhere_get_every_event_once_and_in_
     consumers = int(os.environ.get("MILLRACE_TEST_CONSUMERS", "16"))
     events = int(os.environ.get("MILLRACE_TEST_EVENTS", "20000"))
     rate = min(20000, events // 3)  # not over before the consumers are there
-    for seed in range(int(os.environ.get("MILLRACE_TEST_ROUNDS", "1"))):
+    first = int(os.environ.get("MILLRACE_TEST_SEED", "1"))
+    for seed in range(first, first + int(os.environ.get("MILLRACE_TEST_ROUNDS", "1"))):
         with Bed(**{"generator.rate": str(rate), "generator.count": str(events)}) as bed:
-            result = swarm(bed, events, f"consumers={consumers}", f"seed={seed + 1}",
+            result = swarm(bed, events, f"consumers={consumers}", f"seed={seed}",
                            f"join_ms={800 * events // rate}", "seconds=900")
             print(seed, result, "live", bed.counter("encoded_events_total"),
                   "from disk", bed.counter("catch_up_events_total"))
@@ -269,6 +271,40 @@ def test_a_consumer_that_does_not_read_holds_up_nobody():
             assert len(take(quick.subscribe(after="e30", batch=True), EVENTS)) == EVENTS
         wait_for(lambda: bed.instance.counter("puller", "millrace_feed_sequence") == EVENTS, 30, "the pipeline")
         lazy.cancel()
+
+
+def metrics(bed, name):
+    """Label text -> value."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{bed.instance.http_port}/metrics") as answer:
+        text = answer.read().decode()
+    found = [line.rsplit(" ", 1) for line in text.splitlines() if line.startswith(f"millrace_relay_consumer_{name}{{")]
+    return {labels.partition("{")[2].rstrip("}"): float(value) for labels, value in found}
+
+
+def test_each_consumer_has_metrics_of_its_own_that_outlive_the_relay():
+    with Bed(**{"relay.lag_soft_events": "1000", "relay.lag_hard_events": "5000", "relay.lag_soft_time": "500ms",
+                "relay.lag_hard_time": "1s"}) as bed:
+        bed.wait_written()
+        both = [bed.relay.subscribe(consumer_id='in"dex', after="e30", batch=True, collections=["c1"]) for _ in (1, 2)]
+        for stream in both:
+            next(stream)
+        index = 'consumer="in?dex",collection="c1"'
+        wait_for(lambda: metrics(bed, "streams").get(index) == 2, 5, "two streams")
+        both[0].cancel()
+        wait_for(lambda: metrics(bed, "streams").get(index) == 1, 5, "one stream")
+        assert metrics(bed, "events_total")[index] > 0
+        bed.relay.acknowledge("slow", next(bed.relay.subscribe(after="e30")).progress)
+        slow = bed.relay.subscribe(consumer_id="slow", from_checkpoint=True, rebuild=True, batch=True)
+        assert any(message.HasField("rebuild") for message in slow)
+        row = 'consumer="slow",collection=""'
+        assert metrics(bed, "rebuilds_total")[row] == 1
+        wait_for(lambda: metrics(bed, "level")[row] == 2 and metrics(bed, "lag_events")[row] > 10000, 5, "the lag")
+        os.kill(bed.instance.pids()["relay"], signal.SIGKILL)
+        wait_for(lambda: metrics(bed, "streams")[row] == 0, 10, "the new relay")
+        assert metrics(bed, "rebuilds_total")[row] == 1
+        for i in range(70):
+            next(bed.relay.subscribe(consumer_id=f"c{i}", after="e30"))
+        assert len(metrics(bed, "streams")) == 64 and metrics(bed, "events_total")['consumer="(others)",collection=""'] > 0
 
 
 def test_over_the_limit_of_streams_the_next_is_refused():

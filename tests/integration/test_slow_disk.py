@@ -85,7 +85,7 @@ def test_what_waits_for_the_disk_is_bounded_and_the_intake_waits_with_it(slow):
     size, count = 65536, 4800  # 300 MiB; 256 MiB may wait
     slow(1200)  # longer than supervisor.hang_timeout
     with Instance({"source.kind": "generator", "generator.count": count, "generator.rate": 0,
-                   "generator.document_bytes": size, "matcher.shards": 1}) as instance:
+                   "generator.document_bytes": size, "matcher.shards": 1, "log.segment_size": "400MiB"}) as instance:
         instance.start(ready_seconds=90)
         places = []
 
