@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"regexp"
 	"strings"
 )
 
@@ -18,7 +19,8 @@ var known = map[string]string{
 	"planned":          "cel-go fails while it plans, for code that is not reached",
 	"empty_zone":       "the time zone \"\" is an error; cel-go takes it for UTC",
 	"format_bytes":     "%s of bytes that are no UTF-8 is an error; cel-go makes a string of them",
-	"bytes_range":      "bytes are no range of a macro, even when they are empty",
+	"format_duration":  "%s of a duration is exact; cel-go makes a double of its seconds",
+	"bytes_range":      "bytes and strings are no range of a macro, even when they are empty",
 	"sort_nan":         "NaN has no place in an order: a list with it cannot be sorted",
 	"type_of_types":    "cel-go's checker tells type(int) from type(string); here both are types",
 	"negated_duration": "- is defined for int and double; cel-go also negates durations, when unchecked",
@@ -30,12 +32,19 @@ var known = map[string]string{
 	"nan_order": "values of different types have no order, NaN included; cel-go looks for NaN first",
 	"sort_keys": "keys without an order are refused when the expression is checked; cel-go finds nothing to compare " +
 		"in an empty list",
+	"optional_index":    "an optional index of a dyn is an optional; for cel-go's checker it is a dyn",
 	"null_for_abstract": "where null is an address or an optional, and an index of null, the two checkers deduce different types",
 	"panics":            "cel-go reports a panic of its own: a key that cannot be one, looked for in a map literal",
 	"or_unchecked":      "or() has optionals on both sides; cel-go, unchecked, gives whatever stands behind it",
 	"limits":            "an evaluation has a budget of steps and memory",
 	"map_order":         "cel-go goes through a map in another order each time",
 }
+
+// oddKey finds a map literal whose key is none of the four types; aDuration, one as %s prints it.
+var (
+	oddKey    = regexp.MustCompile(`\{(\[|\{|doc\b|[dtpyx]: )`)
+	aDuration = regexp.MustCompile(`[0-9.]+s`)
+)
 
 func mentions(text string, words ...string) bool {
 	for _, word := range words {
@@ -83,6 +92,17 @@ func permuted(a, b Value) bool {
 	return true
 }
 
+// absorbed: cel-go's other side of && or || decides, where ours fails too; of two errors ours tells the first.
+func absorbed(c *Case, ours Answer, theirs Result) bool {
+	return ours.Error != nil && theirs.Error == "" && mentions(c.Expr, "&&", "||")
+}
+
+func sameButDurations(a, b Value) bool {
+	left, okA := a["string"].(string)
+	right, okB := b["string"].(string)
+	return okA && okB && aDuration.ReplaceAllString(left, "") == aDuration.ReplaceAllString(right, "")
+}
+
 // explain names the difference of a case, or returns "".
 func explain(c *Case, ours Answer, theirs Result) string {
 	message := ""
@@ -91,6 +111,8 @@ func explain(c *Case, ours Answer, theirs Result) string {
 	}
 	switch {
 	case mentions(message, "unsupported key type", "repeated key", "as a map's key"):
+		return "map_keys"
+	case absorbed(c, ours, theirs) && oddKey.MatchString(c.Expr):
 		return "map_keys"
 	case mentions(c.Expr, "ndexOf(") && mentions(message, "out of range") && theirs.Error == "":
 		return "search_offset"
@@ -109,15 +131,18 @@ func explain(c *Case, ours Answer, theirs Result) string {
 		return "empty_zone"
 	case mentions(message, "string from bytes") && mentions(c.Expr, "format("):
 		return "format_bytes"
-	case mentions(message, "a list or a map is needed here"):
+	case mentions(message, "a list or a map is needed here") ||
+		absorbed(c, ours, theirs) && mentions(c.Expr, ".exists(", ".all(") && mentions(string(c.Doc), `:""`):
 		return "bytes_range"
+	case mentions(c.Expr, "format(") && sameButDurations(ours.Value, theirs.Value):
+		return "format_duration"
 	case mentions(c.Expr, "sort") && mentions(message, "no such overload") && hasNaN(c) && theirs.Error == "":
 		return "sort_nan"
 	case theirs.Stage == "check" && mentions(theirs.Error, "overload for '_?_:_'", "overload for 'orValue'") && mentions(theirs.Error, "type("):
 		return "type_of_types"
 	case mentions(c.Expr, "-p", "-duration(", "-(") && mentions(message, "no such overload") && c.DisableCheck && theirs.Error == "":
 		return "negated_duration"
-	case mentions(c.Expr, "!!", "!(!", "--", "-(-") && mentions(message, "no such overload", "a bool is needed") && theirs.Error == "":
+	case mentions(c.Expr, "!!", "!(!", "--", "-(-") && mentions(message, "no such overload", "a bool is needed", "there is no -") && theirs.Error == "":
 		return "double_negation"
 	case theirs.Stage == "check" && mentions(theirs.Error, "no matching overload for '_==_'", "no matching overload for '_!=_'") &&
 		mentions(theirs.Error, "(type("):
@@ -126,14 +151,16 @@ func explain(c *Case, ours Answer, theirs Result) string {
 		return "sort_nan" // the error of the other side is the one that is told
 	case mentions(message, "a key that has an order"):
 		return "sort_keys"
-	case mentions(message, "orValue(A), got", "or(optional(A)), got") ||
+	case mentions(c.Expr, "[?") && mentions(message, "there is no ==", "there is no !=") && mentions(message, "optional_type(dyn)"):
+		return "optional_index"
+	case mentions(message, "orValue(A), got", "or(optional(A)), got", "for optional values, not for null_type") ||
 		mentions(c.Expr, "null[") && mentions(message, "optional_type(dyn)"):
 		return "null_for_abstract"
 	case mentions(message, "from optFlatMap") || mentions(c.Expr, "optFlatMap(") && mentions(message, "no such overload"):
 		return "flat_map_null"
-	case theirs.Stage == "check" && mentions(c.Expr, "[].sortBy("):
+	case theirs.Stage == "check" && mentions(c.Expr, "[]") && mentions(c.Expr, "sortBy("):
 		return "sort_by_type"
-	case mentions(c.Expr, ".last()[", ".first()[", "optional.none()[") && ours.Error != nil && theirs.Error == "":
+	case (mentions(c.Expr, ".last()[", ".first()[", "optional.none()[") || mentions(c.Expr, "optional.none()") && mentions(c.Expr, ")[")) && ours.Error != nil && theirs.Error == "":
 		return "none_index"
 	case mentions(message, "no such overload") && hasNaN(c) && mentions(c.Expr, "<", ">") && theirs.Error == "":
 		return "nan_order"
