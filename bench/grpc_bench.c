@@ -132,13 +132,15 @@ static void receive(uint16_t port, uint64_t want, struct result *out)
                                                             MR_STR("bench-subscription"),
                                                         .collection = MR_STR("bench"),
                                                         .database = MR_STR("default")};
-    enum mr_rc rc = mr_client_open(&client, target, &handlers, &err);
+    struct mr_client_queue *queue = mr_client_queue_create();
+    enum mr_rc rc = mr_client_open(&client, queue, target, &handlers, &err);
     if (rc == MR_OK) {
         mr_client_subscribe(client, &subscription);
         while (out->count < want && (rc == MR_OK || rc == MR_AGAIN))
-            rc = mr_client_work(client, MR_NS_PER_S, &err);
+            rc = mr_client_work(queue, MR_NS_PER_S, &err);
         mr_client_close(&client);
     }
+    mr_client_queue_destroy(&queue);
     if (out->count < want)
         fprintf(stderr, "bench-grpc: %s\n", err.text);
     out->p50_ns = mr_histogram_quantile_ns(&receiver.latency, 0.5);

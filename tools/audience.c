@@ -12,6 +12,7 @@ enum { RECONNECT_NS = 100 * 1000 * 1000, SUBSCRIPTIONS_MAX = 10000000 };
 
 struct mr_audience {
     struct mr_audience_options options;
+    struct mr_client_queue *queue;
     struct mr_client *client; /* NULL while the stream is broken */
     uint64_t retry_ns;        /* when to open it again */
     bool keep_samples;
@@ -116,7 +117,8 @@ static enum mr_rc connect_stream(struct mr_audience *audience, struct mr_err *er
 {
     const struct mr_client_handlers handlers = {
         .delivery = on_delivery, .response = on_response, .context = audience};
-    enum mr_rc rc = mr_client_open(&audience->client, audience->options.server, &handlers, err);
+    enum mr_rc rc = mr_client_open(&audience->client, audience->queue, audience->options.server,
+                                   &handlers, err);
     if (rc != MR_OK)
         return rc;
     audience->count.confirmed = 0;
@@ -172,8 +174,8 @@ static enum mr_rc read_file(struct mr_audience *audience, struct mr_err *err)
     return MR_OK;
 }
 
-enum mr_rc mr_audience_open(struct mr_audience **out, const struct mr_audience_options *options,
-                            struct mr_err *err)
+enum mr_rc mr_audience_open(struct mr_audience **out, struct mr_client_queue *queue,
+                            const struct mr_audience_options *options, struct mr_err *err)
 {
     if (options->field && (options->values == 0 || options->values > SUBSCRIPTIONS_MAX))
         return mr_reject(err, MR_USAGE, "number of values: expected 1 to %d", SUBSCRIPTIONS_MAX);
@@ -181,6 +183,7 @@ enum mr_rc mr_audience_open(struct mr_audience **out, const struct mr_audience_o
     if (!audience)
         return mr_fail(err, MR_FATAL, "allocate an audience");
     audience->options = *options;
+    audience->queue = queue;
     audience->count.subscriptions = options->field ? options->values : 1;
     enum mr_rc rc = options->file ? read_file(audience, err) : MR_OK;
     if (rc == MR_OK)
@@ -223,7 +226,7 @@ enum mr_rc mr_audience_work(struct mr_audience *audience, uint64_t timeout_ns, s
                 break;
             continue;
         }
-        enum mr_rc rc = mr_client_work(audience->client, end - now, err);
+        enum mr_rc rc = mr_client_work(audience->queue, end - now, err);
         if (rc == MR_USAGE)
             return rc;
         if (rc != MR_OK && rc != MR_AGAIN) {

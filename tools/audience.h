@@ -41,13 +41,16 @@ struct mr_audience_count {
 };
 
 struct mr_audience;
+struct mr_client_queue;
 
-MR_MUST_USE enum mr_rc mr_audience_open(struct mr_audience **out,
+/* queue: where its completions arrive; it outlives the audience. */
+MR_MUST_USE enum mr_rc mr_audience_open(struct mr_audience **out, struct mr_client_queue *queue,
                                         const struct mr_audience_options *options,
                                         struct mr_err *err);
 void mr_audience_close(struct mr_audience **audience);
-/* Receive for about timeout_ns. A stream that broke is opened again, behind the last marker;
- * MR_USAGE: the publisher refuses what is asked. */
+/* For an audience that has its queue alone: receive for about timeout_ns. A stream that broke is
+ * opened again, behind the last marker; MR_USAGE: the publisher refuses what is asked. For
+ * audiences that share a queue there is mr_client_work, and nothing is opened again. */
 MR_MUST_USE enum mr_rc mr_audience_work(struct mr_audience *audience, uint64_t timeout_ns,
                                         struct mr_err *err);
 const struct mr_audience_count *mr_audience_count(const struct mr_audience *audience);

@@ -11,6 +11,7 @@
 
 #include "common/clock.h"
 #include "tools/audience.h"
+#include "tools/client/client.h"
 
 enum { TURN_NS = 1000 * 1000, STREAMS_MAX = 10000 };
 
@@ -18,6 +19,7 @@ enum { TURN_NS = 1000 * 1000, STREAMS_MAX = 10000 };
 struct load {
     struct mr_audience_options options;
     uint32_t stream_count;
+    struct mr_client_queue *queue; /* of all */
     struct mr_audience **streams;
 };
 
@@ -54,27 +56,23 @@ static bool parse(int argc, char **argv, struct load *out)
 
 static enum mr_rc open_all(struct load *load, struct mr_err *err)
 {
+    load->queue = mr_client_queue_create();
     load->streams = calloc(load->stream_count, sizeof(struct mr_audience *));
     enum mr_rc rc = load->streams ? MR_OK : mr_fail(err, MR_FATAL, "open the streams");
     for (uint32_t i = 0; rc == MR_OK && i < load->stream_count; i++)
-        rc = mr_audience_open(&load->streams[i], &load->options, err);
+        rc = mr_audience_open(&load->streams[i], load->queue, &load->options, err);
     return rc;
 }
 
-/* One stream waits for what comes; with many, each is looked at, and all rest when nothing came. */
+/* A stream that breaks is opened again when it is the only one; of many, it ends the run. */
 static enum mr_rc work(struct load *load, struct mr_err *err)
 {
-    static uint64_t seen;
-    uint64_t now = 0;
-    enum mr_rc rc = MR_OK;
-    for (uint32_t i = 0; rc == MR_OK && i < load->stream_count; i++) {
-        rc = mr_audience_work(load->streams[i], load->stream_count == 1 ? TURN_NS : 0, err);
-        now += mr_audience_count(load->streams[i])->deliveries;
-    }
-    if (load->stream_count > 1 && now == seen)
-        usleep(TURN_NS / 4000);
-    seen = now;
-    return rc;
+    if (load->stream_count == 1)
+        return mr_audience_work(load->streams[0], TURN_NS, err);
+    enum mr_rc rc = mr_client_work(load->queue, TURN_NS, err);
+    if (rc == MR_CLOSED)
+        return mr_reject(err, rc, "a stream was ended");
+    return rc == MR_AGAIN ? MR_OK : rc;
 }
 
 /* Of all streams. */
@@ -151,7 +149,9 @@ int main(int argc, char **argv)
     }
     if (rc != MR_OK)
         fprintf(stderr, "millrace-load: %s\n", err.text);
-    for (uint32_t i = 0; rc == MR_OK && i < load.stream_count; i++)
+    for (uint32_t i = 0; load.streams && i < load.stream_count; i++)
         mr_audience_close(&load.streams[i]);
+    free(load.streams);
+    mr_client_queue_destroy(&load.queue);
     return mr_exit_code(rc);
 }

@@ -147,18 +147,19 @@ static enum mr_rc run(struct tail *t, struct mr_err *err)
                                                         .after = mr_str_from(t->after),
                                                         .filters = predicates,
                                                         .filter_count = t->filter_count};
-    struct mr_client *client;
-    enum mr_rc rc = mr_client_open(&client, t->server, &handlers, err);
-    if (rc != MR_OK)
-        return rc;
-    mr_client_subscribe(client, &subscription);
+    struct mr_client *client = NULL;
+    struct mr_client_queue *queue = mr_client_queue_create();
+    enum mr_rc rc = mr_client_open(&client, queue, t->server, &handlers, err);
+    if (rc == MR_OK)
+        mr_client_subscribe(client, &subscription);
     while ((rc == MR_OK || rc == MR_AGAIN) && !done(t)) {
-        rc = mr_client_work(client, 100 * MR_NS_PER_MS, err);
+        rc = mr_client_work(queue, 100 * MR_NS_PER_MS, err);
         if (rc == MR_OK)
             fflush(stdout);
     }
     fflush(stdout);
     mr_client_close(&client);
+    mr_client_queue_destroy(&queue);
     if (t->refused != MR_OK)
         return t->refused;
     return done(t) ? MR_OK : rc;

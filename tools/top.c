@@ -9,6 +9,7 @@
 
 #include "common/clock.h"
 #include "tools/audience.h"
+#include "tools/client/client.h"
 #include "tools/top.h"
 
 struct options {
@@ -86,6 +87,7 @@ int main(int argc, char **argv)
 {
     struct options options = {0};
     struct mr_inspect inspect;
+    struct mr_client_queue *queue = NULL;
     struct mr_audience *audience = NULL;
     struct mr_err err = {0};
     if (!parse(argc, argv, &options)) {
@@ -97,13 +99,16 @@ int main(int argc, char **argv)
     sigaction(SIGTERM, &action, NULL);
     enum mr_rc rc = mr_inspect_open(&inspect, options.instance, &err);
     if (rc == MR_OK) {
-        if (options.audience.server)
-            rc = mr_audience_open(&audience, &options.audience, &err);
+        if (options.audience.server) {
+            queue = mr_client_queue_create();
+            rc = mr_audience_open(&audience, queue, &options.audience, &err);
+        }
         if (audience)
             mr_audience_keep_samples(audience);
         if (rc == MR_OK)
             rc = watch(&inspect, audience, &options, &err);
         mr_audience_close(&audience);
+        mr_client_queue_destroy(&queue);
         mr_inspect_close(&inspect);
     }
     if (rc != MR_OK)

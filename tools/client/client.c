@@ -20,19 +20,30 @@ enum {
     READ_CHUNK_BYTES = 64 * 1024
 };
 
-enum tag { TAG_READ = 1, TAG_WRITE, TAG_STATUS, TAG_METADATA };
+enum tag { TAG_READ, TAG_WRITE, TAG_STATUS, TAG_METADATA, TAG_COUNT };
+
+/* What a completion points to. */
+struct op {
+    struct mr_client *client;
+    enum tag tag;
+};
 
 struct out {
     struct out *next;
     grpc_byte_buffer *message; /* NULL: half-close */
 };
 
+struct mr_client_queue {
+    grpc_completion_queue *completions;
+};
+
 struct mr_client {
+    struct mr_client_queue *queue;
+    struct op ops[TAG_COUNT];
     struct mr_client_handlers handlers;
     struct mr_client_ids ids;
     char target[256];
     grpc_channel *channel;
-    grpc_completion_queue *queue;
     grpc_call *call;
     uint32_t pending; /* operations under way */
     bool reading, writing, half_closed;
@@ -47,7 +58,7 @@ struct mr_client {
 
 static void start(struct mr_client *c, const grpc_op *op, size_t count, enum tag tag)
 {
-    grpc_call_error rc = grpc_call_start_batch(c->call, op, count, (void *)(uintptr_t)tag, NULL);
+    grpc_call_error rc = grpc_call_start_batch(c->call, op, count, &c->ops[tag], NULL);
     MR_ASSERT(rc == GRPC_CALL_OK);
     c->pending++;
 }
@@ -168,8 +179,9 @@ static void begin_call(struct mr_client *c)
 {
     grpc_slice method =
         grpc_slice_from_static_string("/syntrix.streamer.v1.StreamerService/Stream");
-    c->call = grpc_channel_create_call(c->channel, NULL, GRPC_PROPAGATE_DEFAULTS, c->queue, method,
-                                       NULL, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
+    c->call =
+        grpc_channel_create_call(c->channel, NULL, GRPC_PROPAGATE_DEFAULTS, c->queue->completions,
+                                 method, NULL, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
     grpc_op status = {.op = GRPC_OP_RECV_STATUS_ON_CLIENT};
     status.data.recv_status_on_client.trailing_metadata = &c->trailing;
     status.data.recv_status_on_client.status = &c->status;
@@ -186,7 +198,32 @@ static void begin_call(struct mr_client *c)
     read_next(c);
 }
 
-enum mr_rc mr_client_open(struct mr_client **out, const char *target,
+struct mr_client_queue *mr_client_queue_create(void)
+{
+    struct mr_client_queue *queue = calloc(1, sizeof *queue);
+    MR_ASSERT(queue != NULL);
+    grpc_init();
+    queue->completions = grpc_completion_queue_create_for_next(NULL);
+    return queue;
+}
+
+void mr_client_queue_destroy(struct mr_client_queue **queue)
+{
+    if (!*queue)
+        return;
+    grpc_completion_queue *completions = (*queue)->completions;
+    grpc_completion_queue_shutdown(completions);
+    while (
+        grpc_completion_queue_next(completions, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL).type !=
+        GRPC_QUEUE_SHUTDOWN)
+        continue;
+    grpc_completion_queue_destroy(completions);
+    grpc_shutdown();
+    free(*queue);
+    *queue = NULL;
+}
+
+enum mr_rc mr_client_open(struct mr_client **out, struct mr_client_queue *queue, const char *target,
                           const struct mr_client_handlers *handlers, struct mr_err *err)
 {
     if (strlen(target) >= sizeof((struct mr_client *)0)->target)
@@ -195,14 +232,15 @@ enum mr_rc mr_client_open(struct mr_client **out, const char *target,
     struct mr_client *c = calloc(1, sizeof *c);
     if (!c)
         return mr_reject(err, MR_FATAL, "connect to %s: out of memory", target);
+    c->queue = queue;
+    for (uint32_t tag = 0; tag < TAG_COUNT; tag++)
+        c->ops[tag] = (struct op){c, (enum tag)tag};
     c->handlers = *handlers;
     snprintf(c->target, sizeof c->target, "%s", target);
     c->last = &c->first;
     c->status_text = grpc_empty_slice();
-    grpc_init();
     grpc_metadata_array_init(&c->initial);
     grpc_metadata_array_init(&c->trailing);
-    c->queue = grpc_completion_queue_create_for_next(NULL);
     connect_channel(c);
     begin_call(c);
     *out = c;
@@ -254,6 +292,7 @@ static enum mr_rc completed(struct mr_client *c, enum tag tag, bool ok, struct m
         c->ended = true;
         return MR_OK;
     case TAG_METADATA:
+    case TAG_COUNT:
         break;
     }
     return MR_OK;
@@ -295,28 +334,29 @@ static enum mr_rc outcome(const struct mr_client *c, struct mr_err *err)
                      (const char *)GRPC_SLICE_START_PTR(c->status_text));
 }
 
-static grpc_event next_event(struct mr_client *c, uint64_t timeout_ns)
+static grpc_event next_event(struct mr_client_queue *queue, uint64_t timeout_ns)
 {
     gpr_timespec deadline = gpr_inf_past(GPR_CLOCK_MONOTONIC);
     if (timeout_ns > 0)
         deadline = gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
                                 gpr_time_from_nanos((int64_t)timeout_ns, GPR_TIMESPAN));
-    return grpc_completion_queue_next(c->queue, deadline, NULL);
+    return grpc_completion_queue_next(queue->completions, deadline, NULL);
 }
 
-enum mr_rc mr_client_work(struct mr_client *client, uint64_t timeout_ns, struct mr_err *err)
+enum mr_rc mr_client_work(struct mr_client_queue *queue, uint64_t timeout_ns, struct mr_err *err)
 {
-    struct mr_client *c = client;
     uint32_t done = 0;
     while (done < WORK_MAX) {
-        if (c->ended && !c->reading) /* what came before the status has been handed out */
-            return outcome(c, err);
-        grpc_event event = next_event(c, done ? 0 : timeout_ns);
+        grpc_event event = next_event(queue, done ? 0 : timeout_ns);
         if (event.type != GRPC_OP_COMPLETE)
             break;
-        enum mr_rc rc = completed(c, (enum tag)(uintptr_t)event.tag, event.success != 0, err);
+        const struct op *op = event.tag;
+        struct mr_client *c = op->client;
+        enum mr_rc rc = completed(c, op->tag, event.success != 0, err);
         if (rc != MR_OK)
             return rc;
+        if (c->ended && !c->reading) /* what came before the status has been handed out */
+            return outcome(c, err);
         done++;
     }
     return done ? MR_OK : MR_AGAIN;
@@ -331,10 +371,15 @@ void mr_client_close(struct mr_client **client)
     if (!c->ended)
         grpc_call_cancel(c->call, NULL);
     while (c->pending > 0) {
-        grpc_event event =
-            grpc_completion_queue_next(c->queue, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
+        grpc_event event = grpc_completion_queue_next(c->queue->completions,
+                                                      gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
         MR_ASSERT(event.type == GRPC_OP_COMPLETE);
-        c->pending--;
+        const struct op *op = event.tag;
+        struct mr_err ignored = {0};
+        if (op->client == c)
+            c->pending--;
+        else
+            (void)completed(op->client, op->tag, event.success != 0, &ignored);
     }
     if (c->received)
         grpc_byte_buffer_destroy(c->received);
@@ -342,15 +387,9 @@ void mr_client_close(struct mr_client **client)
         drop_first(c);
     grpc_call_unref(c->call);
     grpc_channel_destroy(c->channel);
-    grpc_completion_queue_shutdown(c->queue);
-    while (grpc_completion_queue_next(c->queue, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL).type !=
-           GRPC_QUEUE_SHUTDOWN)
-        continue;
-    grpc_completion_queue_destroy(c->queue);
     grpc_metadata_array_destroy(&c->initial);
     grpc_metadata_array_destroy(&c->trailing);
     grpc_slice_unref(c->status_text);
     free(c->ids.items);
     free(c);
-    grpc_shutdown();
 }

@@ -1,5 +1,6 @@
 /* tools/client/client.h: a gateway in C: one stream to the publisher, subscriptions on it,
- * deliveries by callback. No threads of its own: everything happens inside mr_client_work. A client
+ * deliveries by callback. No threads of its own: everything happens inside mr_client_work (and
+ * close). A client
  * that was cut off or lost its connection is closed by the caller, who opens another one and
  * subscribes behind the last progress marker he has seen. Not thread-safe. */
 #ifndef MR_TOOLS_CLIENT_CLIENT_H
@@ -46,9 +47,14 @@ struct mr_client_subscription {
 
 const char *mr_client_operation_name(uint32_t operation); /* "insert", ...; "unknown" */
 
+/* What completes for one client or for many: these are then one thread's, who waits for all. */
+struct mr_client_queue;
+struct mr_client_queue *mr_client_queue_create(void);
+void mr_client_queue_destroy(struct mr_client_queue **queue); /* after all of its clients */
+
 /* Begin to connect. target: "host:port". Whether that succeeds shows in work. */
-MR_MUST_USE enum mr_rc mr_client_open(struct mr_client **out, const char *target,
-                                      const struct mr_client_handlers *handlers,
+MR_MUST_USE enum mr_rc mr_client_open(struct mr_client **out, struct mr_client_queue *queue,
+                                      const char *target, const struct mr_client_handlers *handlers,
                                       struct mr_err *err);
 
 /* Put a message into the queue; it is written by work. */
@@ -59,14 +65,15 @@ void mr_client_heartbeat(struct mr_client *client, int64_t timestamp_ms);
 /* Say that nothing more will be sent, behind what is queued; the publisher then ends the stream. */
 void mr_client_half_close(struct mr_client *client);
 
-/* Send, receive, call back; at most about a hundred messages, or until timeout_ns has passed
- * without one. MR_OK: something happened. MR_AGAIN: nothing did. MR_CLOSED: the stream has ended
- * with OK. MR_RETRY: it ended because the publisher is away or asks to come again (UNAVAILABLE,
- * RESOURCE_EXHAUSTED, ...); MR_USAGE: because it refuses what was sent; err tells the status. After
- * these three only close makes sense. */
-MR_MUST_USE enum mr_rc mr_client_work(struct mr_client *client, uint64_t timeout_ns,
+/* Send, receive, call back, for all clients of the queue; at most about a hundred messages, or
+ * until timeout_ns has passed without one. MR_OK: something happened. MR_AGAIN: nothing did.
+ * MR_CLOSED: a client's stream has ended with OK. MR_RETRY: it ended because the publisher is away
+ * or asks to come again (UNAVAILABLE, RESOURCE_EXHAUSTED, ...); MR_USAGE: because it refuses what
+ * was sent; err tells the status. After these three only close makes sense for that client. */
+MR_MUST_USE enum mr_rc mr_client_work(struct mr_client_queue *queue, uint64_t timeout_ns,
                                       struct mr_err *err);
 
-/* Cancel the stream if it is open, and free everything. */
+/* Cancel the stream if it is open, and free everything. What completes for other clients of the
+ * queue meanwhile is handed to them. */
 void mr_client_close(struct mr_client **client);
 #endif
