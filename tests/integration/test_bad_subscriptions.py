@@ -83,7 +83,7 @@ def test_offenders_are_told_and_nobody_else_notices(tmp_path):
     path.write_text("")
     docs = documents()
     with Instance({"source.kind": "ndjson", "ndjson.path": str(path), "ndjson.follow": True,
-                   "matcher.shards": 2}) as instance:
+                   "matcher.shards": 2, "publisher.gateway_queue_size": "256MiB"}) as instance:
         instance.start()
         with grpc.insecure_channel(f"127.0.0.1:{instance.grpc_port}") as channel:
             good, bad = Gateway(channel), Gateway(channel)

@@ -210,7 +210,7 @@ def in_small_shm(size, instance, seconds):
     return done
 
 
-@pytest.mark.parametrize("size, part", [("300k", "board"), ("4m", r"e0\.g1")])
+@pytest.mark.parametrize("size, part", [("300k", "board"), ("6m", r"e0\.g1")])
 def test_a_full_shared_memory(size, part):
     with Instance(generator()) as instance:
         done = in_small_shm(size, instance, 10)
