@@ -11,6 +11,7 @@
 #include "cel/normalise.h"
 #include "matcher/engine/engine.h"
 #include "matcher/engine/table.h"
+#include "tests/unit/engine_util.h"
 
 static uint32_t random_below(uint32_t n)
 {
@@ -26,24 +27,6 @@ static struct mr_engine *engine_new(void)
     struct mr_engine *engine;
     assert_int_equal(mr_engine_create(&engine, NULL), MR_OK);
     return engine;
-}
-
-static void add_one(struct mr_engine *engine, uint64_t id, const struct mr_predicate *p,
-                    uint32_t count)
-{
-    void *bytes;
-    uint32_t len;
-    assert_int_equal(mr_program_build(MR_STR("db"), MR_STR("orders"), p, count, &bytes, &len, NULL),
-                     MR_OK);
-    assert_int_equal(mr_engine_add(engine, id, bytes, len), MR_OK);
-    free(bytes);
-}
-
-static struct mr_predicate equals(const char *path, const char *text)
-{
-    return (struct mr_predicate){.path = mr_str_from(path),
-                                 .op = MR_PRED_EQ,
-                                 .value = {.kind = MR_CONST_STRING, .string = mr_str_from(text)}};
 }
 
 static void add_cel(struct mr_engine *engine, uint64_t id, const char *text)

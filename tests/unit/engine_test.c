@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "matcher/engine/engine.h"
+#include "tests/unit/engine_util.h"
 
 /* ---- a reproducible source of randomness ---- */
 
@@ -368,24 +369,6 @@ static void what_grew_step_by_step_matches_as_what_is_built_at_once(void **state
 }
 
 /* ---- single facts ---- */
-
-static void add_one(struct mr_engine *engine, uint64_t id, const struct mr_predicate *p,
-                    uint32_t count)
-{
-    void *bytes;
-    uint32_t len;
-    assert_int_equal(mr_program_build(MR_STR("db"), MR_STR("orders"), p, count, &bytes, &len, NULL),
-                     MR_OK);
-    assert_int_equal(mr_engine_add(engine, id, bytes, len), MR_OK);
-    free(bytes);
-}
-
-static struct mr_predicate equals(const char *path, const char *text)
-{
-    return (struct mr_predicate){.path = mr_str_from(path),
-                                 .op = MR_PRED_EQ,
-                                 .value = {.kind = MR_CONST_STRING, .string = mr_str_from(text)}};
-}
 
 static void a_delete_without_document_reaches_collection_and_id_subscriptions_only(void **state)
 {
