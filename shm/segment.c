@@ -41,8 +41,9 @@ static void posix_name(char out[MR_SEGMENT_NAME_MAX + 1], const char *name)
 }
 
 /* Map the file once, or with its data part a second time right behind. The whole range is reserved
- * first, so that the two fixed mappings can hit nothing else. */
-static void *map_file(int fd, size_t size, int protection, enum mr_segment_map map,
+ * first, so that the two fixed mappings can hit nothing else. populate: take the first mapping's
+ * pages now, and not with a fault each in the first round of a ring. */
+static void *map_file(int fd, size_t size, int protection, enum mr_segment_map map, bool populate,
                       size_t *map_bytes)
 {
     if (map == MR_MAP_ONCE) {
@@ -55,7 +56,8 @@ static void *map_file(int fd, size_t size, int protection, enum mr_segment_map m
         mmap(NULL, total, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (base == MAP_FAILED)
         return MAP_FAILED;
-    if (mmap(base, size, protection, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED ||
+    int first = MAP_SHARED | MAP_FIXED | (populate ? MAP_POPULATE : 0);
+    if (mmap(base, size, protection, first, fd, 0) == MAP_FAILED ||
         (data_bytes > 0 && mmap(base + size, data_bytes, protection, MAP_SHARED | MAP_FIXED, fd,
                                 MR_SEGMENT_DATA) == MAP_FAILED)) {
         int saved = errno;
@@ -105,7 +107,7 @@ enum mr_rc mr_segment_create(struct mr_segment *segment, const char *instance, c
     rc = size_file(fd, segment->name, kind, size, err);
     if (rc != MR_OK)
         goto out;
-    void *base = map_file(fd, size, PROT_READ | PROT_WRITE, map, &segment->map_bytes);
+    void *base = map_file(fd, size, PROT_READ | PROT_WRITE, map, false, &segment->map_bytes);
     if (base == MAP_FAILED) {
         rc = mr_fail(err, MR_FATAL, "map segment %s", segment->name);
         goto out;
@@ -200,7 +202,8 @@ enum mr_rc mr_segment_attach(struct mr_segment *segment, const char *instance, c
     if (rc != MR_OK)
         goto out;
     int protection = read_only ? PROT_READ : PROT_READ | PROT_WRITE;
-    void *base = map_file(fd, (size_t)info.st_size, protection, map, &segment->map_bytes);
+    void *base = map_file(fd, (size_t)info.st_size, protection, map, !read_only,
+                          &segment->map_bytes);
     if (base == MAP_FAILED) {
         rc = mr_fail(err, MR_FATAL, "map segment %s", segment->name);
         goto out;

@@ -288,7 +288,9 @@ def replayed(found):
 
 def kill_puller(run):
     with contextlib.suppress(KeyError, ProcessLookupError):
-        os.kill(run.pids()["puller"], signal.SIGKILL)
+        pid = run.pids()["puller"]
+        os.kill(pid, signal.SIGKILL)
+        assert not os.path.exists(f"/dev/shm/mongoc-{pid}"), "the driver's counters stay behind"
 
 
 def test_every_operation_of_a_busy_writer_arrives_once_and_in_order_while_the_puller_is_killed(mongo):
