@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "common/bson.h"
+
 void mr_coalesce_begin(struct mr_coalesce *c, bool atomic)
 {
     c->atomic = atomic;
@@ -26,10 +28,29 @@ static uint16_t *find_slot(struct mr_coalesce *c, const struct mr_event *event)
     return &c->slots[at];
 }
 
+/* Whether the update description names fields that the document lacks although they have values:
+ * docs/postgres.md. One that does not read may say so. */
+static bool lacks_fields(struct mr_str update)
+{
+    struct mr_bson_iter iter;
+    struct mr_bson_element element;
+    if (update.len == 0)
+        return false;
+    enum mr_rc rc = mr_bson_iter_init(&iter, update.data, update.len);
+    while (rc == MR_OK) {
+        rc = mr_bson_iter_next(&iter, &element);
+        if (rc == MR_OK && (mr_str_equal(element.key, MR_STR("unchanged")) ||
+                            mr_str_equal(element.key, MR_STR("omitted"))))
+            return true;
+    }
+    return rc != MR_AGAIN;
+}
+
 /* Events that tell less than the document's whole state cannot stand for what came before them. */
 static bool is_whole(const struct mr_event *event)
 {
-    return event->head.op == MR_OP_DELETE || event->document.len > 0;
+    return event->head.op == MR_OP_DELETE ||
+           (event->document.len > 0 && !lacks_fields(event->update));
 }
 
 static bool concerns_document(const struct mr_event *event)

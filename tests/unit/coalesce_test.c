@@ -13,17 +13,23 @@
 #include "common/doc_hash.h"
 #include "relay/coalesce.h"
 
-enum { DOCUMENTS = 6, COLLECTIONS = 2, EVENTS_MAX = 60, ABSENT = -1, VALUE_BYTES = 12 };
+enum { DOCUMENTS = 6, COLLECTIONS = 2, EVENTS_MAX = 60, VALUE_BYTES = 19, UPDATE_BYTES = 48 };
+enum { ABSENT = -1, NO_BODY = -1, UNKNOWN_BODY = -2 };
 
+/* What a consumer knows of a document: n, and a body that may be too large to be sent. */
+struct state {
+    int n, body;
+};
 struct states {
-    int value[COLLECTIONS][DOCUMENTS];
+    struct state of[COLLECTIONS][DOCUMENTS];
 };
 
 struct run {
     uint32_t count;
     struct mr_event events[EVENTS_MAX];
     char ids[EVENTS_MAX][16];
-    uint8_t values[EVENTS_MAX][VALUE_BYTES]; /* {"n": int32} */
+    uint8_t values[EVENTS_MAX][VALUE_BYTES]; /* {"n": int32} or {"n": int32, "body": int32} */
+    uint8_t updates[EVENTS_MAX][UPDATE_BYTES];
 };
 
 static uint64_t seed = 88172645463325252u;
@@ -36,19 +42,54 @@ static uint32_t dice(uint32_t below)
     return (uint32_t)(seed >> 20) % below;
 }
 
-static struct mr_str put_value(uint8_t out[VALUE_BYTES], int value)
+static struct mr_str put_value(uint8_t out[VALUE_BYTES], int n, int body)
 {
-    const uint8_t bytes[VALUE_BYTES] = {VALUE_BYTES, 0, 0, 0, MR_BSON_INT32, 'n', 0};
-    memcpy(out, bytes, sizeof bytes);
-    memcpy(out + 7, &value, 4);
-    return (struct mr_str){(const char *)out, VALUE_BYTES};
+    struct mr_bson_writer w;
+    mr_bson_writer_init_fixed(&w, out, VALUE_BYTES);
+    mr_bson_begin(&w);
+    mr_bson_put_int32(&w, MR_STR("n"), n);
+    if (body != NO_BODY)
+        mr_bson_put_int32(&w, MR_STR("b"), body);
+    mr_bson_end(&w);
+    assert_true(w.ok);
+    return mr_bson_bytes(&w);
+}
+
+/* {"unchanged": ["b"]}, as a source says that the document lacks its body. */
+static struct mr_str put_missing(uint8_t out[UPDATE_BYTES], struct mr_str how)
+{
+    struct mr_bson_writer w;
+    mr_bson_writer_init_fixed(&w, out, UPDATE_BYTES);
+    mr_bson_begin(&w);
+    mr_bson_begin_array(&w, how);
+    mr_bson_put_string(&w, MR_STR("0"), MR_STR("b"));
+    mr_bson_end(&w);
+    mr_bson_end(&w);
+    assert_true(w.ok);
+    return mr_bson_bytes(&w);
+}
+
+static bool find_int(struct mr_str bson, struct mr_str name, int *out)
+{
+    struct mr_bson_value value;
+    bool found = mr_bson_find(bson.data, bson.len, name, &value);
+    if (found)
+        *out = mr_bson_int32(&value);
+    return found;
 }
 
 static int get_value(struct mr_str bson)
 {
-    int value;
-    memcpy(&value, bson.data + 7, 4);
+    int value = ABSENT;
+    assert_true(find_int(bson, MR_STR("n"), &value));
     return value;
+}
+
+static bool says(const struct mr_event *event, struct mr_str how)
+{
+    struct mr_bson_value value;
+    return event->update.len > 0 &&
+           mr_bson_find(event->update.data, event->update.len, how, &value);
 }
 
 static void add_event(struct run *run, uint64_t sequence, uint8_t op, uint32_t document)
@@ -65,7 +106,12 @@ static void add_event(struct run *run, uint64_t sequence, uint8_t op, uint32_t d
     event->document_id = mr_str_from(run->ids[i]);
     event->head.document_hash = mr_doc_hash(event->database, event->collection, event->document_id);
     if (op != MR_OP_DELETE)
-        event->document = put_value(run->values[i], (int)sequence);
+        event->document = put_value(run->values[i], (int)sequence, (int)sequence);
+}
+
+static void clear(struct state *state)
+{
+    *state = (struct state){ABSENT, NO_BODY};
 }
 
 static void apply(struct states *s, const struct mr_event *event)
@@ -73,14 +119,30 @@ static void apply(struct states *s, const struct mr_event *event)
     uint32_t collection = mr_str_equal(event->collection, MR_STR("rooms"));
     if (event->head.op == MR_OP_TRUNCATE)
         for (int i = 0; i < DOCUMENTS; i++)
-            s->value[collection][i] = ABSENT;
+            clear(&s->of[collection][i]);
     if (event->head.op >= MR_OP_TRUNCATE)
         return;
-    int *value = &s->value[collection][atoi(event->document_id.data + 1)];
-    if (event->head.op == MR_OP_DELETE)
-        *value = ABSENT;
-    else
-        *value = get_value(event->document.len ? event->document : event->update);
+    struct state *state = &s->of[collection][atoi(event->document_id.data + 1)];
+    if (event->head.op == MR_OP_DELETE) {
+        clear(state);
+        return;
+    }
+    struct mr_str fields = event->document.len ? event->document : event->update;
+    state->n = get_value(fields);
+    if (!find_int(fields, MR_STR("b"), &state->body) && !says(event, MR_STR("unchanged")))
+        state->body = says(event, MR_STR("omitted")) ? UNKNOWN_BODY : NO_BODY;
+}
+
+/* A document that lacks its body: there is none, it was not touched, or it is too large. */
+static void take_body(struct run *run, uint32_t i)
+{
+    const struct mr_str how[] = {MR_STR("unchanged"), MR_STR("omitted")};
+    struct mr_event *event = &run->events[i];
+    uint32_t kind = dice(3);
+    event->document = put_value(run->values[i], (int)event->head.sequence, NO_BODY);
+    if (kind < 2)
+        event->update =
+            put_missing(run->updates[i], how[event->head.op == MR_OP_INSERT ? 1 : kind]);
 }
 
 /* Changes as a source gives them: what is not there is inserted, what is there is changed. */
@@ -89,7 +151,7 @@ static void make_run(struct run *run, struct states *now, uint32_t count, bool o
     run->count = 0;
     for (uint64_t sequence = 1; sequence <= count; sequence++) {
         uint32_t document = dice(DOCUMENTS * COLLECTIONS);
-        bool there = now->value[document % COLLECTIONS][document / COLLECTIONS] != ABSENT;
+        bool there = now->of[document % COLLECTIONS][document / COLLECTIONS].n != ABSENT;
         uint8_t op = !there         ? MR_OP_INSERT
                      : dice(3) == 0 ? MR_OP_DELETE
                      : dice(3) == 0 ? MR_OP_REPLACE
@@ -105,6 +167,8 @@ static void make_run(struct run *run, struct states *now, uint32_t count, bool o
         if (odd && op == MR_OP_UPDATE && dice(6) == 0) { /* tells the change only */
             event->update = event->document;
             event->document = (struct mr_str){NULL, 0};
+        } else if (op <= MR_OP_REPLACE && dice(4) == 0) {
+            take_body(run, run->count - 1);
         }
         apply(now, event);
     }
@@ -114,7 +178,7 @@ static void begin_states(struct states *s)
 {
     for (int c = 0; c < COLLECTIONS; c++)
         for (int i = 0; i < DOCUMENTS; i++)
-            s->value[c][i] = dice(2) ? ABSENT : 0;
+            s->of[c][i] = dice(2) ? (struct state){ABSENT, NO_BODY} : (struct state){0, 0};
 }
 
 static uint32_t coalesce(struct mr_coalesce *c, const struct run *run, uint64_t after, uint64_t end,
@@ -236,12 +300,47 @@ static void the_image_before_is_the_first_one(void **state)
     run.count = 0;
     add_event(&run, 1, MR_OP_UPDATE, 0);
     add_event(&run, 2, MR_OP_UPDATE, 0);
-    run.events[0].before = put_value(first, 7);
-    run.events[1].before = put_value(second, 8);
-    run.events[1].update = put_value(second, 8);
+    run.events[0].before = put_value(first, 7, 7);
+    run.events[1].before = put_value(second, 8, 8);
+    run.events[1].update = put_value(second, 8, 8);
     assert_int_equal(coalesce(&c, &run, 0, run.count, true), 1);
     assert_int_equal(get_value(c.items[0].event.before), 7);
     assert_int_equal(c.items[0].event.update.len, 0);
+}
+
+static void a_document_that_lacks_what_was_not_sent_replaces_nothing(void **state)
+{
+    (void)state;
+    const struct mr_str how[] = {MR_STR("unchanged"), MR_STR("omitted")};
+    static struct mr_coalesce c;
+    static struct run run;
+    for (size_t i = 0; i < 2; i++) {
+        run.count = 0;
+        add_event(&run, 1, MR_OP_INSERT, 0);
+        add_event(&run, 2, MR_OP_UPDATE, 0);
+        add_event(&run, 3, MR_OP_UPDATE, 0);
+        run.events[1].document = put_value(run.values[1], 2, NO_BODY);
+        run.events[1].update = put_missing(run.updates[1], how[i]);
+        assert_int_equal(coalesce(&c, &run, 0, 2, true), 2);
+        assert_true(says(&c.items[1].event, how[i]));
+        assert_int_equal(c.items[0].event.document.len, VALUE_BYTES);
+        assert_int_equal(coalesce(&c, &run, 0, 3, true), 2); /* the third is whole again */
+        assert_int_equal(get_value(c.items[1].event.document), 3);
+        assert_int_equal(c.items[1].event.update.len, 0);
+    }
+}
+
+static void an_update_description_that_does_not_read_replaces_nothing(void **state)
+{
+    (void)state;
+    static struct mr_coalesce c;
+    static struct run run;
+    run.count = 0;
+    add_event(&run, 1, MR_OP_INSERT, 0);
+    add_event(&run, 2, MR_OP_UPDATE, 0);
+    run.events[1].update = put_missing(run.updates[1], MR_STR("unchanged"));
+    run.updates[1][4] = 0x7e; /* no type */
+    assert_int_equal(coalesce(&c, &run, 0, run.count, true), 2);
 }
 
 int main(void)
@@ -251,6 +350,8 @@ int main(void)
         cmocka_unit_test(two_changes_follow_the_table),
         cmocka_unit_test(insert_and_delete_vanish_only_when_marker_and_state_are_kept_together),
         cmocka_unit_test(the_image_before_is_the_first_one),
+        cmocka_unit_test(a_document_that_lacks_what_was_not_sent_replaces_nothing),
+        cmocka_unit_test(an_update_description_that_does_not_read_replaces_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
