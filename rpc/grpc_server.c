@@ -309,6 +309,10 @@ static enum mr_rc listen_on(struct mr_grpc_server *s, struct mr_err *err)
         int_arg(GRPC_ARG_ALLOW_REUSEPORT, 0),
         int_arg(GRPC_ARG_ENABLE_CHANNELZ, 0),
         int_arg(GRPC_ARG_ENABLE_PER_MESSAGE_COMPRESSION, 0),
+        /* gRPC holds a message's length against its limit before it unpacks it, without one. So
+         * nothing is unpacked: who compresses is told UNIMPLEMENTED. */
+        int_arg(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0),
+        int_arg(GRPC_COMPRESSION_CHANNEL_ENABLED_ALGORITHMS_BITSET, 1 << GRPC_COMPRESS_NONE),
     };
     grpc_channel_args all = {sizeof args / sizeof args[0], args};
     s->server = grpc_server_create(&all, NULL);
