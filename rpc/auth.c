@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <jansson.h>
 #include <jwt.h>
+#include <math.h>
 #include <openssl/crypto.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +12,11 @@
 
 #include "common/clock.h"
 
-enum { TOKEN_MAX = 8192, KEY_MAX = 16384, SECRET_MIN = 16 };
+enum {
+    TOKEN_MAX = 8192,
+    KEY_MAX = 16384,
+    NEVER_S = 1000000000, /* 32 years: a token that lives longer does not expire */
+};
 
 struct mr_auth {
     const struct mr_config *config;
@@ -83,59 +88,71 @@ static bool add_name(struct mr_scope_names *names, const json_t *value)
     return true;
 }
 
-/* A claim that is a name or a list of names. Absent: everything or nothing. */
-static bool get_names(jwt_t *jwt, const char *claim, bool absent_is_all, struct mr_scope_names *out)
+/* A claim that is a name or a list of names. value NULL, absent: everything or nothing. */
+static bool get_names(const json_t *value, bool absent_is_all, struct mr_scope_names *out)
 {
-    char *text = jwt_get_grants_json(jwt, claim);
-    if (!text) {
-        const char *one = jwt_get_grant(jwt, claim);
-        json_t *value = one ? json_string(one) : NULL;
-        out->all = !one && absent_is_all;
-        bool ok = !one || add_name(out, value);
-        json_decref(value);
-        return ok;
-    }
-    json_t *value = json_loads(text, JSON_DECODE_ANY, NULL);
-    free(text);
-    bool ok = json_is_array(value) || json_is_string(value);
+    out->all = !value && absent_is_all;
     if (json_is_string(value))
-        ok = add_name(out, value);
+        return add_name(out, value);
+    bool ok = !value || json_is_array(value);
     for (size_t i = 0; ok && i < json_array_size(value); i++)
         ok = add_name(out, json_array_get(value, i));
-    json_decref(value);
     return ok;
 }
 
-static enum mr_rc check_claims(const struct mr_auth *auth, jwt_t *jwt, struct mr_scope *scope,
-                               struct mr_err *err)
+/* RFC 7519, section 2, NumericDate: seconds, perhaps with a fraction. */
+static bool get_time(const json_t *value, double absent_s, double *out_s)
 {
-    const char *issuer = auth->config->auth_jwt_issuer.text;
-    const char *audience = auth->config->auth_jwt_audience.text;
-    const char *iss = jwt_get_grant(jwt, "iss"), *sub = jwt_get_grant(jwt, "sub");
-    struct mr_scope_names audiences = {0};
-    int64_t now_s = mr_clock_wall_us() / 1000000;
-    int64_t expires_s = jwt_get_grant_int(jwt, "exp"), from_s = jwt_get_grant_int(jwt, "nbf");
-    if (expires_s != 0 && now_s >= expires_s)
+    *out_s = value ? json_number_value(value) : absent_s;
+    return !value || json_is_number(value);
+}
+
+static enum mr_rc check_times(const json_t *claims, struct mr_scope *scope, struct mr_err *err)
+{
+    double now_s = (double)mr_clock_wall_us() / 1e6, from_s, until_s;
+    if (!get_time(json_object_get(claims, "exp"), INFINITY, &until_s) ||
+        !get_time(json_object_get(claims, "nbf"), -INFINITY, &from_s))
+        return mr_reject(err, MR_USAGE, "the token's exp and nbf: expected seconds since 1970");
+    if (now_s >= until_s)
         return mr_reject(err, MR_USAGE, "the token has expired");
     if (from_s > now_s)
         return mr_reject(err, MR_USAGE, "the token is not valid yet");
-    if (*issuer && (!iss || strcmp(iss, issuer) != 0))
+    double left_s = until_s - now_s;
+    scope->expires_ns =
+        left_s < NEVER_S ? mr_clock_ns() + (uint64_t)(left_s * (double)MR_NS_PER_S) : UINT64_MAX;
+    return MR_OK;
+}
+
+static bool is_text(const json_t *value, const char *wanted)
+{
+    const char *text = json_string_value(value);
+    return text && strcmp(text, wanted) == 0;
+}
+
+static enum mr_rc check_claims(const struct mr_auth *auth, const json_t *claims,
+                               struct mr_scope *scope, struct mr_err *err)
+{
+    const char *issuer = auth->config->auth_jwt_issuer.text;
+    const char *audience = auth->config->auth_jwt_audience.text;
+    const char *subject = json_string_value(json_object_get(claims, "sub"));
+    struct mr_scope_names audiences = {0};
+    enum mr_rc rc = check_times(claims, scope, err);
+    if (rc != MR_OK)
+        return rc;
+    if (*issuer && !is_text(json_object_get(claims, "iss"), issuer))
         return mr_reject(err, MR_USAGE, "the token has another issuer");
-    if (*audience && (!get_names(jwt, "aud", false, &audiences) || audiences.all ||
-                      !mr_scope_has(&audiences, mr_str_from(audience))))
+    if (*audience && (!get_names(json_object_get(claims, "aud"), false, &audiences) ||
+                      audiences.all || !mr_scope_has(&audiences, mr_str_from(audience))))
         return mr_reject(err, MR_USAGE, "the token is for another audience");
-    if (!get_names(jwt, "databases", false, &scope->databases) ||
-        !get_names(jwt, "collections", true, &scope->collections) ||
-        !get_names(jwt, "gateways", true, &scope->gateways))
+    if (!get_names(json_object_get(claims, "databases"), false, &scope->databases) ||
+        !get_names(json_object_get(claims, "collections"), true, &scope->collections) ||
+        !get_names(json_object_get(claims, "gateways"), true, &scope->gateways))
         return mr_reject(err, MR_USAGE,
                          "the token's databases, collections and gateways: expected names, at "
                          "most %d each",
                          MR_SCOPE_NAMES_MAX);
     scope->gateways_stated = scope->gateways.count > 0;
-    snprintf(scope->subject, sizeof scope->subject, "%s", sub ? sub : "");
-    scope->expires_ns = UINT64_MAX;
-    if (expires_s != 0)
-        scope->expires_ns = mr_clock_ns() + (uint64_t)(expires_s - now_s) * MR_NS_PER_S;
+    snprintf(scope->subject, sizeof scope->subject, "%s", subject ? subject : "");
     return MR_OK;
 }
 
@@ -149,8 +166,14 @@ static enum mr_rc check_jwt(const struct mr_auth *auth, const char *token, struc
     enum mr_rc rc = MR_OK;
     if (jwt_get_alg(jwt) != auth->algorithm)
         rc = mr_reject(err, MR_USAGE, "the token is signed with another algorithm");
+    /* Its getters cannot tell an absent claim from one of another type: read the whole. */
+    char *text = rc == MR_OK ? jwt_get_grants_json(jwt, NULL) : NULL;
+    json_t *claims = text ? json_loads(text, 0, NULL) : NULL;
     if (rc == MR_OK)
-        rc = check_claims(auth, jwt, scope, err);
+        rc = claims ? check_claims(auth, claims, scope, err)
+                    : mr_reject(err, MR_RETRY, "out of memory, try again");
+    json_decref(claims);
+    free(text);
     jwt_free(jwt);
     return rc;
 }

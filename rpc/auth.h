@@ -4,7 +4,8 @@
  *   databases    names, or "*"; without it the token reaches nothing
  *   collections  names, or "*"; without it every collection of these databases
  *   gateways     ids it may speak for, or "*"; without it every one
- *   exp, nbf     honoured; iss, aud: compared with auth.jwt_issuer and auth.jwt_audience
+ *   exp, nbf     seconds, perhaps with a fraction; without them no bound
+ *   iss, aud     compared with auth.jwt_issuer and auth.jwt_audience
  *
  * Immutable after open: any thread. */
 #ifndef MR_RPC_AUTH_H

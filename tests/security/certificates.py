@@ -10,6 +10,9 @@ import threading
 import time
 
 
+NEVER = object()  # as "exp": a token without it
+
+
 def held_open(message):
     """Requests of a stream: one message, and then nothing; half-closing would end it."""
     yield message
@@ -53,8 +56,10 @@ def base64url(data):
 
 def token(secret, claims, algorithm="HS256", key=None):
     """A JWT. key: a PEM private key for RS256."""
+    claims = {"exp": int(time.time()) + 60, **claims}
+    claims = {name: value for name, value in claims.items() if value is not NEVER}
     head = base64url(json.dumps({"alg": algorithm, "typ": "JWT"}).encode())
-    text = head + b"." + base64url(json.dumps({"exp": int(time.time()) + 60, **claims}).encode())
+    text = head + b"." + base64url(json.dumps(claims).encode())
     if algorithm == "none":
         return (text + b".").decode()
     if key:

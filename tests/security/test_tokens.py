@@ -7,7 +7,7 @@ import urllib.request
 import grpc
 import pytest
 
-from certificates import held_open, openssl, token
+from certificates import NEVER, held_open, openssl, token
 from instance import wait_for
 from rest import RestInstance
 from subscriber import stubs
@@ -69,11 +69,20 @@ def test_nobody_gets_in_without_a_token(instance):
     ("algorithm_none", lambda: token(SECRET, {"iss": "me", "aud": "millrace", "databases": ["db"]}, "none")),
     ("another_algorithm", lambda: token(SECRET, {"iss": "me", "aud": "millrace", "databases": ["db"]}, "HS512")),
     ("expired", lambda: good(exp=int(time.time()) - 1)),
+    ("expired_with_a_fraction", lambda: good(exp=time.time() - 1.5)),
+    ("expired_in_1970", lambda: good(exp=0)),
+    ("expires_as_text", lambda: good(exp=str(int(time.time()) + 100))), ("expires_as_null", lambda: good(exp=None)),
+    ("expires_as_a_list", lambda: good(exp=[int(time.time()) + 100])),
     ("not_yet_valid", lambda: good(nbf=int(time.time()) + 100)),
+    ("not_yet_valid_with_a_fraction", lambda: good(nbf=time.time() + 100.5)),
+    ("not_yet_valid_as_text", lambda: good(nbf="0")),
     ("another_issuer", lambda: good(iss="you")),
     ("another_audience", lambda: good(aud="others")),
     ("changed_claims", lambda: ".".join([good().split(".")[0], good(databases=["*"]).split(".")[1], good().split(".")[2]])),
     ("claims_of_a_wrong_type", lambda: good(databases=5)),
+    ("collections_of_a_wrong_type", lambda: good(collections=5)),
+    ("gateways_of_a_wrong_type", lambda: good(gateways=True)),
+    ("collections_as_null", lambda: good(collections=None)), ("issuer_of_a_wrong_type", lambda: good(iss=["me"])),
     ("too_many_names", lambda: good(databases=[f"d{i}" for i in range(65)])),
     ("name_too_long", lambda: good(databases=["x" * 200])),
     ("no_jwt_at_all", lambda: "x.y.z"), ("empty", lambda: ""), ("huge", lambda: "a" * 9000),
@@ -83,6 +92,15 @@ def test_a_forged_token_is_refused(instance, attack, bearer):
     assert attack
     assert ask(instance, bearer()).status == 401
     assert stream_answer(instance, bearer() or "-", database="db", collection="c0") == grpc.StatusCode.UNAUTHENTICATED
+
+
+@pytest.mark.parametrize("claims", [
+    {"exp": NEVER}, {"exp": 4102444800000}, {"exp": 1e300}, {"exp": 2**62},
+    {"exp": time.time() + 600.5}, {"nbf": time.time() - 0.5}, {"nbf": -1}, {"exp": NEVER, "nbf": 0, "iat": "today"},
+], ids=str)
+def test_a_token_is_valid_within_its_bounds_and_without_any(instance, claims):
+    assert ask(instance, good(**claims)).status == 201
+    assert stream_answer(instance, good(**claims), database="db", collection="c0").success
 
 
 def test_a_token_reaches_its_databases_collections_and_gateways_only(instance):
@@ -173,7 +191,8 @@ def test_an_address_that_others_reach_needs_authentication(key):
 
 def test_an_expired_token_keeps_no_stream_open(instance):
     pb = stubs()
-    bearers = [good(exp=int(time.time()) + 3), good(exp=int(time.time()) + 60), MASTER]
+    wraps = int(time.time()) + 2**64 // 10**9 + 2  # nanoseconds of 64 bits would say: in about a second
+    bearers = [good(exp=time.time() + 2.5), good(exp=int(time.time()) + 60), good(exp=wraps), good(exp=NEVER), MASTER]
     with grpc.insecure_channel(f"127.0.0.1:{instance.grpc_port}") as channel:
         calls = [channel.stream_stream(
             "/syntrix.streamer.v1.StreamerService/Stream", request_serializer=pb.GatewayMessage.SerializeToString,
@@ -191,7 +210,9 @@ def test_an_expired_token_keeps_no_stream_open(instance):
         except grpc.RpcError as error:
             assert error.code() == grpc.StatusCode.UNAUTHENTICATED and "expired" in error.details()
         for call, messages in zip(calls[1:], got[1:]):
-            assert next(messages).WhichOneof("payload") == "delivery"
+            end = time.monotonic() + 0.4  # what came meanwhile is read by then
+            while time.monotonic() < end:
+                assert next(messages).WhichOneof("payload") == "delivery"
             call.cancel()
 
 
