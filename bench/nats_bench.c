@@ -175,6 +175,7 @@ int main(int argc, char **argv)
     jsOptions options;
     jsOptions_Init(&options);
     options.PublishAsync.MaxPending = IN_FLIGHT;
+    options.PublishAsync.StallWait = 60000; /* ms: a busy machine is slow, not broken */
     must(natsConnection_ConnectTo(&b.connection, argv[2]), "connect to NATS");
     must(natsConnection_JetStream(&b.js, b.connection, &options), "use JetStream");
     if (strcmp(argv[1], "publish") == 0)
