@@ -209,18 +209,25 @@ enum mr_rc mr_checkpoints_open(struct mr_checkpoints **out, const char *dir, str
     return rc;
 }
 
+void mr_checkpoints_stop(struct mr_checkpoints *c)
+{
+    if (!c || !c->running)
+        return;
+    pthread_mutex_lock(&c->lock);
+    c->stop = true;
+    pthread_cond_signal(&c->submitted);
+    pthread_mutex_unlock(&c->lock);
+    pthread_join(c->thread, NULL);
+    c->running = false;
+}
+
 void mr_checkpoints_close(struct mr_checkpoints **checkpoints)
 {
     struct mr_checkpoints *c = *checkpoints;
     if (!c)
         return;
     *checkpoints = NULL;
-    pthread_mutex_lock(&c->lock);
-    c->stop = true;
-    pthread_cond_signal(&c->submitted);
-    pthread_mutex_unlock(&c->lock);
-    if (c->running)
-        pthread_join(c->thread, NULL);
+    mr_checkpoints_stop(c);
     if (c->env)
         mdb_env_close(c->env);
     pthread_cond_destroy(&c->submitted);
@@ -231,7 +238,15 @@ void mr_checkpoints_close(struct mr_checkpoints **checkpoints)
 void mr_checkpoints_put(struct mr_checkpoints *c, struct mr_checkpoint_write *write)
 {
     pthread_mutex_lock(&c->lock);
-    STAILQ_INSERT_TAIL(&c->todo, write, link);
-    pthread_cond_signal(&c->submitted);
+    bool stop = c->stop;
+    if (!stop) {
+        STAILQ_INSERT_TAIL(&c->todo, write, link);
+        pthread_cond_signal(&c->submitted);
+    }
     pthread_mutex_unlock(&c->lock);
+    if (stop) {
+        write->rc = mr_reject(&write->err, MR_RETRY,
+                              "consumer checkpoints: the relay is stopping; try again");
+        write->done(write);
+    }
 }

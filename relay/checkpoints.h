@@ -29,14 +29,14 @@ enum mr_checkpoint_change {
     MR_CHECKPOINT_REBUILT, /* take it as it is, and clear the mark */
     MR_CHECKPOINT_MARK,    /* set the mark; the place stays */
 };
-/* A write. Owned by the caller; the store's until done is called, in its thread. */
+/* A write. Owned by the caller; the store's until done is called, which must not block. */
 struct mr_checkpoint_write {
     struct mr_checkpoint_key key;
     enum mr_checkpoint_change change;
     struct mr_checkpoint_value value; /* in; out: what is on disk now */
     enum mr_rc rc;
     struct mr_err err;
-    void (*done)(struct mr_checkpoint_write *write);
+    void (*done)(struct mr_checkpoint_write *write); /* that thread, or mr_checkpoints_put's own */
     STAILQ_ENTRY(mr_checkpoint_write) link;
 };
 
@@ -44,11 +44,15 @@ struct mr_checkpoints;
 /* dir is made when it is missing. */
 MR_MUST_USE enum mr_rc mr_checkpoints_open(struct mr_checkpoints **out, const char *dir,
                                            struct mr_err *err);
-/* Writes that wait are done first. */
+/* End the thread; writes that wait are done first. Those that come from then on get MR_RETRY, until
+ * close; reading goes on. checkpoints may be NULL. */
+void mr_checkpoints_stop(struct mr_checkpoints *checkpoints);
+/* Stop, if that has not been done, and free. Nobody may use it any more. */
 void mr_checkpoints_close(struct mr_checkpoints **checkpoints);
 /* MR_AGAIN: there is none. Any thread. */
 MR_MUST_USE enum mr_rc mr_checkpoints_get(struct mr_checkpoints *checkpoints,
                                           const struct mr_checkpoint_key *key,
                                           struct mr_checkpoint_value *out, struct mr_err *err);
+/* Any thread. */
 void mr_checkpoints_put(struct mr_checkpoints *checkpoints, struct mr_checkpoint_write *write);
 #endif

@@ -282,7 +282,7 @@ static void got_request(void *owner, bool ok)
         grpc_slice_unref(c->request);
         c->request = mr_grpc_take_bytes(c->message);
         c->message = NULL;
-        if (!c->is_gone)
+        if (!c->is_gone && !c->status_begun) /* stopping, it has been told already */
             begin(c);
     }
     mr_consumer_let_go(c);

@@ -26,6 +26,7 @@ struct mr_fetcher {
     pthread_cond_t submitted;
     STAILQ_HEAD(, mr_fetch) todo; /* lock */
     bool stop;                    /* lock */
+    bool joined;                  /* whoever stops and closes it */
     struct reader readers[READERS];
     uint64_t requests;
     struct mr_piece_builder builder;
@@ -221,6 +222,13 @@ static enum mr_rc fetch_locate(struct mr_fetcher *f, struct mr_fetch *fetch)
     return rc == MR_OK ? MR_AGAIN : not_yet(rc, fetch, &fetch->err);
 }
 
+static void close_request(struct mr_fetch *fetch)
+{
+    fetch->rc = MR_CLOSED;
+    fetch->piece = NULL;
+    fetch->done(fetch);
+}
+
 static void serve(struct mr_fetcher *f, struct mr_fetch *fetch)
 {
     fetch->err = (struct mr_err){.rc = MR_OK};
@@ -260,12 +268,10 @@ static void *run(void *argument)
         STAILQ_REMOVE_HEAD(&f->todo, link);
         bool stop = f->stop;
         pthread_mutex_unlock(&f->lock);
-        if (stop) {
-            fetch->rc = MR_CLOSED;
-            fetch->done(fetch);
-        } else {
+        if (stop)
+            close_request(fetch);
+        else
             serve(f, fetch);
-        }
         pthread_mutex_lock(&f->lock);
     }
     pthread_mutex_unlock(&f->lock);
@@ -294,17 +300,25 @@ enum mr_rc mr_fetcher_open(struct mr_fetcher **out, const struct mr_fetcher_opti
     return MR_OK;
 }
 
+void mr_fetcher_stop(struct mr_fetcher *f)
+{
+    if (!f || f->joined)
+        return;
+    pthread_mutex_lock(&f->lock);
+    f->stop = true;
+    pthread_cond_signal(&f->submitted);
+    pthread_mutex_unlock(&f->lock);
+    pthread_join(f->thread, NULL);
+    f->joined = true;
+}
+
 void mr_fetcher_close(struct mr_fetcher **fetcher)
 {
     struct mr_fetcher *f = *fetcher;
     if (!f)
         return;
     *fetcher = NULL;
-    pthread_mutex_lock(&f->lock);
-    f->stop = true;
-    pthread_cond_signal(&f->submitted);
-    pthread_mutex_unlock(&f->lock);
-    pthread_join(f->thread, NULL);
+    mr_fetcher_stop(f);
     for (uint32_t i = 0; i < READERS; i++)
         if (f->readers[i].log)
             mr_log_reader_close(&f->readers[i].log);
@@ -318,9 +332,14 @@ void mr_fetcher_close(struct mr_fetcher **fetcher)
 void mr_fetch(struct mr_fetcher *f, struct mr_fetch *fetch)
 {
     pthread_mutex_lock(&f->lock);
-    STAILQ_INSERT_TAIL(&f->todo, fetch, link);
-    pthread_cond_signal(&f->submitted);
+    bool stop = f->stop;
+    if (!stop) {
+        STAILQ_INSERT_TAIL(&f->todo, fetch, link);
+        pthread_cond_signal(&f->submitted);
+    }
     pthread_mutex_unlock(&f->lock);
+    if (stop)
+        close_request(fetch);
 }
 
 uint64_t mr_fetcher_events(const struct mr_fetcher *f)

@@ -25,7 +25,7 @@ struct mr_fetch {
     uint64_t floor;
     struct mr_piece *piece; /* MR_OK: with a reference for the caller */
     struct mr_err err;
-    void (*done)(struct mr_fetch *fetch); /* fetch thread; must not block */
+    void (*done)(struct mr_fetch *fetch); /* fetch thread, or mr_fetch's own; must not block */
     STAILQ_ENTRY(mr_fetch) link;
 };
 
@@ -39,8 +39,12 @@ struct mr_fetcher_options {
 MR_MUST_USE enum mr_rc mr_fetcher_open(struct mr_fetcher **out,
                                        const struct mr_fetcher_options *options,
                                        struct mr_err *err);
-/* Ends the thread; requests that wait come back with MR_CLOSED. */
+/* End the thread. Requests that wait come back with MR_CLOSED, and so do those that come from then
+ * on, until close. fetcher may be NULL. */
+void mr_fetcher_stop(struct mr_fetcher *fetcher);
+/* Stop, if that has not been done, and free. Nobody may use it any more. */
 void mr_fetcher_close(struct mr_fetcher **fetcher);
+/* Any thread. done is called in this one when the fetcher has been stopped. */
 void mr_fetch(struct mr_fetcher *fetcher, struct mr_fetch *fetch);
 uint64_t mr_fetcher_events(const struct mr_fetcher *fetcher);    /* read so far; any thread */
 uint64_t mr_fetcher_coalesced(const struct mr_fetcher *fetcher); /* merged or dropped so far */

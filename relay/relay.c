@@ -109,12 +109,14 @@ void mr_relay_close(struct mr_relay **relay)
         pthread_mutex_unlock(&r->lock);
         mr_relay_wake(r, true);
         mr_grpc_server_stop(r->server);
+        /* What they have under way ends in the server's queue, and calls that are open may still
+         * ask them: so they are stopped before it ends, and freed behind it. */
+        mr_fetcher_stop(r->fetcher);
+        mr_checkpoints_stop(r->checkpoints);
+        mr_grpc_server_close(r->server, mr_clock_ns() + CLOSE_NS);
     }
-    /* Before the server: what they have under way ends in its queue. */
     mr_fetcher_close(&r->fetcher);
     mr_checkpoints_close(&r->checkpoints);
-    if (r->server)
-        mr_grpc_server_close(r->server, mr_clock_ns() + CLOSE_NS);
     mr_grpc_health_destroy(&r->health);
     if (r->tail)
         mr_log_reader_close(&r->tail);

@@ -44,19 +44,28 @@ class Relay:
             response_deserializer=self.pb.PullerEvent.FromString)
         return call(self.pb.SubscribeRequest(**request), timeout=timeout, wait_for_ready=True)
 
-    def acknowledge(self, consumer_id, progress="", **more):
+    def acknowledge_once(self, consumer_id, progress="", **more):
         call = self.channel.unary_unary(
             PATH + "Acknowledge", request_serializer=self.pb.AcknowledgeRequest.SerializeToString,
             response_deserializer=self.pb.AcknowledgeResponse.FromString)
         request = self.pb.AcknowledgeRequest(consumer_id=consumer_id, progress=progress, **more)
+        return call(request, timeout=20, wait_for_ready=True)
+
+    def acknowledge(self, consumer_id, progress="", **more):
         for _ in range(100):  # a relay that was killed just now is away for a moment
             try:
-                return call(request, timeout=20, wait_for_ready=True)
+                return self.acknowledge_once(consumer_id, progress, **more)
             except grpc.RpcError as error:
                 if error.code() != grpc.StatusCode.UNAVAILABLE:
                     raise
                 time.sleep(0.02)
-        return call(request, timeout=20, wait_for_ready=True)
+        return self.acknowledge_once(consumer_id, progress, **more)
+
+    def late(self, method, requests, timeout=30):
+        """Open a call whose request comes when the iterator gives it."""
+        call = self.channel.stream_stream(PATH + method, request_serializer=lambda r: r.SerializeToString(),
+                                          response_deserializer=lambda data: data)
+        return call(requests, timeout=timeout, wait_for_ready=True)
 
     def close(self):
         self.channel.close()

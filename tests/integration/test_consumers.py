@@ -342,3 +342,32 @@ def test_stopping_tells_consumers_to_come_again():
         next(stream)
         assert bed.instance.stop() == 0
         assert refused(stream).code() == grpc.StatusCode.UNAVAILABLE
+
+
+def test_who_acknowledges_while_the_relay_stops_is_told_to_come_again():
+    """The call is open before the relay stops, its request comes after: nothing is there any more to write to."""
+    with Bed() as bed:
+        bed.wait_written()
+        marker = next(bed.relay.subscribe(after="e30")).progress
+        pid, may_send = bed.instance.pids()["relay"], threading.Event()
+
+        def requests(request):
+            may_send.wait(10)
+            yield request
+
+        acknowledging = bed.relay.late("Acknowledge", requests(bed.relay.pb.AcknowledgeRequest(
+            consumer_id="me", progress=marker)))
+        subscribing = bed.relay.late("Subscribe", requests(bed.relay.pb.SubscribeRequest(
+            consumer_id="me", from_checkpoint=True, after=marker)))
+        live = bed.relay.subscribe()
+        for call in (acknowledging, subscribing, live):
+            call.initial_metadata()
+        os.kill(pid, signal.SIGTERM)
+        assert refused(live).code() == grpc.StatusCode.UNAVAILABLE
+        time.sleep(0.3)  # and by now its threads have ended
+        may_send.set()
+        errors = [refused(acknowledging), refused(subscribing)]
+        assert [e.code() for e in errors] == [grpc.StatusCode.UNAVAILABLE] * 2, errors
+        assert all("the relay is stopping" in e.details() for e in errors), errors
+        wait_for(lambda: bed.instance.pids().get("relay") not in (None, pid), 10, "the next relay")
+        assert "signal 11" not in bed.instance.log_tail()

@@ -15,6 +15,7 @@
 #include "proto/puller.pb-c.h"
 #include "relay/cache.h"
 #include "relay/checkpoints.h"
+#include "relay/fetch.h"
 #include "relay/lag.h"
 #include "relay/place.h"
 
@@ -286,6 +287,12 @@ static void count_written(struct mr_checkpoint_write *write)
     atomic_fetch_add(&written, 1);
 }
 
+static void count_fetched(struct mr_fetch *fetch)
+{
+    (void)fetch;
+    atomic_fetch_add(&written, 1);
+}
+
 static struct mr_checkpoint_value put(struct mr_checkpoints *store, const char *id,
                                       enum mr_checkpoint_change change, uint64_t log_id,
                                       uint64_t sequence)
@@ -331,6 +338,45 @@ static void checkpoints_go_forward_and_are_there_again(void **state)
     assert_int_equal(system(command), 0);
 }
 
+static void what_comes_after_the_stop_is_told_so_at_once(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/checkpoints-XXXXXX", command[64];
+    struct mr_checkpoints *store;
+    struct mr_fetcher *fetcher;
+    struct mr_cache cache;
+    struct mr_checkpoint_value value;
+    struct mr_err err;
+    assert_non_null(mkdtemp(dir));
+    mr_cache_init(&cache, 1 << 20);
+    const struct mr_fetcher_options options = {
+        .dir = dir, .backend = MR_STR("main"), .cache = &cache, .piece_bytes = 1 << 16};
+    assert_int_equal(mr_checkpoints_open(&store, dir, &err), MR_OK);
+    assert_int_equal(mr_fetcher_open(&fetcher, &options, &err), MR_OK);
+    put(store, "me", MR_CHECKPOINT_ADVANCE, 1, 10);
+    mr_checkpoints_stop(store);
+    mr_fetcher_stop(fetcher);
+    struct mr_checkpoint_write write = {.value = {.log_id = 1, .sequence = 20},
+                                        .done = count_written};
+    mr_checkpoint_key(&write.key, MR_STR("me"), MR_STR(""));
+    atomic_store(&written, 0);
+    mr_checkpoints_put(store, &write);
+    assert_int_equal(atomic_load(&written), 1);
+    assert_int_equal(write.rc, MR_RETRY);
+    assert_non_null(strstr(write.err.text, "stopping"));
+    assert_int_equal(mr_checkpoints_get(store, &write.key, &value, &err), MR_OK);
+    assert_int_equal(value.sequence, 10);
+    struct mr_fetch fetch = {.sequence = 1, .through = 9, .done = count_fetched};
+    mr_fetch(fetcher, &fetch);
+    assert_int_equal(atomic_load(&written), 2);
+    assert_int_equal(fetch.rc, MR_CLOSED);
+    mr_fetcher_close(&fetcher);
+    mr_checkpoints_close(&store);
+    mr_cache_fini(&cache);
+    snprintf(command, sizeof command, "rm -r %s", dir);
+    assert_int_equal(system(command), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -344,6 +390,7 @@ int main(void)
         cmocka_unit_test(requests_of_generated_code_are_read),
         cmocka_unit_test(the_cache_drops_what_was_not_used_longest),
         cmocka_unit_test(checkpoints_go_forward_and_are_there_again),
+        cmocka_unit_test(what_comes_after_the_stop_is_told_so_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
