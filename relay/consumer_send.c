@@ -283,6 +283,16 @@ void mr_consumer_fetch_done(struct mr_fetch *fetch)
     mr_grpc_nudge(c->call.call, &c->fetched);
 }
 
+/* A stream that has not begun takes no steps in which it could try again, nor do heartbeats tell
+ * that it waits. */
+static void end_unlocated(struct mr_consumer *c)
+{
+    char text[sizeof c->fetch.err.text + 96];
+    snprintf(text, sizeof text, "look for event %s: %s; connect again", c->place.event_id,
+             c->fetch.err.text);
+    mr_consumer_end(c, GRPC_STATUS_UNAVAILABLE, text);
+}
+
 /* What the thread has to say beside a piece. */
 static void fetch_failed(struct mr_consumer *c, uint64_t now_ns)
 {
@@ -295,7 +305,10 @@ static void fetch_failed(struct mr_consumer *c, uint64_t now_ns)
         break;
     case MR_AGAIN:
     case MR_RETRY: /* the end moved under it: again in a moment */
-        c->retry_ns = now_ns + RETRY_NS;
+        if (fetch->kind == MR_FETCH_LOCATE)
+            end_unlocated(c);
+        else
+            c->retry_ns = now_ns + RETRY_NS;
         break;
     case MR_CLOSED:
         mr_consumer_end(c, GRPC_STATUS_UNAVAILABLE, "the relay is stopping");

@@ -371,3 +371,16 @@ def test_who_acknowledges_while_the_relay_stops_is_told_to_come_again():
         assert all("the relay is stopping" in e.details() for e in errors), errors
         wait_for(lambda: bed.instance.pids().get("relay") not in (None, pid), 10, "the next relay")
         assert "signal 11" not in bed.instance.log_tail()
+
+
+def test_an_event_that_is_looked_for_while_the_log_is_not_readable_is_answered_with_unavailable():
+    with Bed() as bed:
+        bed.wait_written()
+        log = os.path.join(bed.instance.dir, "data", "log")
+        os.rename(log, log + ".away")
+        error = refused(bed.relay.subscribe(after=upstream_marker({"generator": "1-2-ab"}), timeout=5))
+        os.rename(log + ".away", log)
+        assert error.code() == grpc.StatusCode.UNAVAILABLE, error
+        assert "the log ends before" in error.details() and "connect again" in error.details()
+        error = refused(bed.relay.subscribe(after=upstream_marker({"generator": "1-2-ab"})))
+        assert error.code() == grpc.StatusCode.OUT_OF_RANGE
