@@ -99,6 +99,10 @@ static void begin(struct acknowledgement *a)
     enum mr_rc rc = mr_wire_read_acknowledge(mr_grpc_slice_str(&a->request), &a->what, &err);
     if (rc == MR_OK && a->what.progress.len > 0)
         rc = mr_marker_parse(a->what.progress, &marker, &err);
+    if (rc == MR_OK && mr_relay_log_id(a->relay) == 0) { /* no marker can be judged or told yet */
+        refuse(a, GRPC_STATUS_UNAVAILABLE, "the log is not open yet; try again");
+        return;
+    }
     if (rc == MR_OK && a->what.progress.len > 0 &&
         (marker.log_id != mr_relay_log_id(a->relay) || marker.sequence > mr_relay_head(a->relay)))
         rc = mr_reject(&err, MR_USAGE, "progress: expected a marker of this log");

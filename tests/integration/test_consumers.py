@@ -2,6 +2,7 @@
 when processes die. MILLRACE_TEST_CONSUMERS, MILLRACE_TEST_EVENTS and MILLRACE_TEST_ROUNDS make the cut-over test
 longer: acceptance is 200, 200000 and 10. MILLRACE_TEST_SEED is the first of the rounds' seeds."""
 
+import fcntl
 import json
 import os
 import signal
@@ -384,3 +385,22 @@ def test_an_event_that_is_looked_for_while_the_log_is_not_readable_is_answered_w
         assert "the log ends before" in error.details() and "connect again" in error.details()
         error = refused(bed.relay.subscribe(after=upstream_marker({"generator": "1-2-ab"})))
         assert error.code() == grpc.StatusCode.OUT_OF_RANGE
+
+
+def test_before_the_log_is_open_a_consumer_is_told_to_come_again():
+    with Instance(settings(port := free_port())) as instance, Relay(port) as relay:
+        log = os.path.join(instance.dir, "data", "log")
+        os.makedirs(log)
+        with open(os.path.join(log, "lock"), "w", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            instance.start(ready_seconds=0)
+            known = marker_of("AQEAAAAAAAAAAQAAAAAAAAA", 1)
+            calls = [lambda: next(relay.subscribe(after=known)), lambda: relay.acknowledge_once("me", known),
+                     lambda: relay.acknowledge_once("me")]
+            for call in calls:
+                with pytest.raises(grpc.RpcError) as error:
+                    call()
+                assert error.value.code() == grpc.StatusCode.UNAVAILABLE, error.value
+                assert "the log is not open yet" in error.value.details()
+        instance.wait_ready()
+        assert relay.acknowledge("me").progress == ""
