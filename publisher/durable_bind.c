@@ -3,6 +3,32 @@
 #include "common/log.h"
 #include "publisher/pump_state.h"
 
+/* What was being caught up has nobody to go to. Matches through shards_after are still in no match
+ * ring: whoever goes on gets these from the log. */
+static void stop_resuming(struct mr_pump *pump, struct mr_gateway *named)
+{
+    struct mr_subscription *s;
+    TAILQ_FOREACH(s, &named->subscriptions, of_gateway)
+    {
+        if (s->state != MR_SUB_RESUMING)
+            continue;
+        uint64_t after = s->catchup->pump.shards_after;
+        mr_resume_leave(s);
+        s->state = s->applied ? MR_SUB_LIVE : MR_SUB_ANNOUNCED;
+        s->active_after = s->applied ? (after > pump->merged ? after : pump->merged) : UINT64_MAX;
+    }
+    mr_resume_close_gateway(&pump->resume, named);
+}
+
+/* Nobody speaks for it now. */
+static void release(struct mr_pump *pump, struct mr_gateway *named)
+{
+    stop_resuming(pump, named);
+    named->bound->bound = NULL;
+    named->bound = NULL;
+    named->stream = 0;
+}
+
 enum mr_rc mr_durable_bind(struct mr_pump *pump, struct mr_gateway *stream,
                            const struct mr_request *request, uint64_t now_ns, struct mr_err *err)
 {
@@ -24,10 +50,8 @@ enum mr_rc mr_durable_bind(struct mr_pump *pump, struct mr_gateway *stream,
     if (rc != MR_OK)
         return rc;
     mr_durable_unbind(pump, stream, now_ns);
-    if (named->bound) { /* the last one to speak for it does */
-        named->bound->bound = NULL;
-        named->bound = NULL;
-    }
+    if (named->bound) /* the last one to speak for it does */
+        release(pump, named);
     named->bound = stream;
     named->stream = stream->id;
     named->seen_ns = now_ns;
@@ -40,30 +64,12 @@ enum mr_rc mr_durable_bind(struct mr_pump *pump, struct mr_gateway *stream,
     return MR_OK;
 }
 
-/* What was being caught up has nobody to go to. */
-static void stop_resuming(struct mr_pump *pump, struct mr_gateway *named)
-{
-    struct mr_subscription *s;
-    TAILQ_FOREACH(s, &named->subscriptions, of_gateway)
-    {
-        if (s->state != MR_SUB_RESUMING)
-            continue;
-        mr_resume_leave(s);
-        s->state = s->applied ? MR_SUB_LIVE : MR_SUB_ANNOUNCED;
-        s->active_after = s->applied ? pump->merged : UINT64_MAX;
-    }
-    mr_resume_close_gateway(&pump->resume, named);
-}
-
 void mr_durable_unbind(struct mr_pump *pump, struct mr_gateway *gateway, uint64_t now_ns)
 {
     struct mr_gateway *named = gateway->name.len > 0 ? gateway : gateway->bound;
     if (!named || !named->bound)
         return;
-    stop_resuming(pump, named);
-    named->bound->bound = NULL;
-    named->bound = NULL;
-    named->stream = 0;
+    release(pump, named);
     named->cut = false;
     named->seen_ns = now_ns;
     if (named->subscription_count == 0)

@@ -85,6 +85,7 @@ static enum mr_rc sink_poll(struct mr_sink *sink, struct mr_request *out)
                                .predicates = &predicate,
                                .predicate_count = current.value >= 0,
                                .problem = mr_str_from(current.problem),
+                               .gateway_name = mr_str_from(current.gateway_name),
                                .timestamp_ms = current.timestamp_ms};
     return MR_OK;
 }

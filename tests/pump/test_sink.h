@@ -12,6 +12,7 @@ struct test_request {
     char id[TEST_ID_MAX], collection[TEST_ID_MAX], after[TEST_ID_MAX];
     int64_t value; /* filter field == value; negative: no filter */
     int64_t timestamp_ms;
+    const char *gateway_name; /* HEARTBEAT; NULL: none */
     const char *problem;
 };
 

@@ -1,0 +1,204 @@
+/* Durable subscriptions inside the pump: who speaks for them, what takes their place, what a
+ * restart brings back. */
+#include "tests/pump/driver.h"
+
+/* One request of the control plane, and what became of it. */
+struct ask {
+    struct mr_control control; /* first */
+    struct mr_control_item item;
+    struct mr_predicate predicate;
+    char collection[8];
+    bool answered;
+};
+
+static void answered(struct mr_control *control)
+{
+    ((struct ask *)control)->answered = true;
+}
+
+/* What is asked of a subscription: everything of a collection, "cN". */
+static void ask(struct ask *a, enum mr_control_kind kind, const char *name, const char *id,
+                uint32_t collection)
+{
+    *a = (struct ask){.control = {.kind = kind,
+                                  .gateway = mr_str_from(name),
+                                  .id = mr_str_from(id),
+                                  .ttl_s = 60,
+                                  .done = answered}};
+    snprintf(a->collection, sizeof a->collection, "c%u", collection);
+    if (kind == MR_CONTROL_REGISTER || kind == MR_CONTROL_REPLACE) {
+        size_t len;
+        a->item.subscribe = (struct mr_request){.kind = MR_REQUEST_SUBSCRIBE,
+                                                .subscription_id = a->control.id,
+                                                .database = MR_STR("db"),
+                                                .collection = mr_str_from(a->collection)};
+        a->item.spec.data = mr_spec_encode(&a->item.subscribe, &len);
+        a->item.spec.len = len;
+        a->control.items = &a->item;
+        a->control.item_count = 1;
+    }
+    mr_control_put(mr_pump_controls(pump), &a->control);
+}
+
+static enum mr_control_code code_of(const struct ask *a)
+{
+    return a->control.code != MR_CONTROL_OK ? a->control.code : a->item.code;
+}
+
+/* It is answered by now, or when the store has it. */
+static enum mr_control_code finish(struct ask *a)
+{
+    for (int i = 0; i < 5000 && !a->answered; i++) {
+        settle();
+        usleep(200);
+    }
+    assert_true(a->answered);
+    enum mr_control_code code = code_of(a);
+    mr_control_fini(&a->control);
+    free((char *)(uintptr_t)a->item.spec.data);
+    return code;
+}
+
+static enum mr_control_code asked(enum mr_control_kind kind, const char *name, const char *id,
+                                  uint32_t collection)
+{
+    struct ask a;
+    ask(&a, kind, name, id, collection);
+    return finish(&a);
+}
+
+static void start_with(const char *store, uint32_t shards)
+{
+    test_sink_reset();
+    bed_open(&bed, shards, 1, 0);
+    snprintf(bed.process.config.subscriptions_store.text, MR_CONFIG_TEXT_MAX, "%s", store);
+    open_pump();
+    settle();
+}
+
+/* A stream says for whom it speaks, and from where to go on; UINT64_MAX: from now. */
+static void speak(mr_gateway_id id, const char *name, uint64_t after)
+{
+    struct test_request beat = {
+        .kind = MR_REQUEST_HEARTBEAT, .gateway = id, .gateway_name = name, .value = -1};
+    if (after != UINT64_MAX)
+        snprintf(beat.after, sizeof beat.after, "%s", marker_text(pump->deliverer.log_id, after));
+    test_sink_push(&beat);
+}
+
+static void append(uint32_t count)
+{
+    bed_append(&bed, count);
+    settle();
+}
+
+/* The stream has just what concerns the collection, from behind after to the end. */
+static void check_all(mr_gateway_id id, const char *name, uint32_t collection, uint64_t after)
+{
+    const struct test_subscription *s = of(id, name);
+    uint32_t n = 0;
+    for (uint64_t sequence = after + 1; sequence <= bed.count; sequence++) {
+        if (!bed_concerns(&bed.history[sequence - 1], collection, -1))
+            continue;
+        if (n == s->count || s->sequences[n] != sequence)
+            fail_msg("stream %" PRIu64 ", %s: delivery %u is %" PRIu64 ", expected %" PRIu64, id,
+                     name, n, n < s->count ? s->sequences[n] : 0, sequence);
+        n++;
+    }
+    assert_int_equal(n, s->count);
+}
+
+static struct mr_subscription *named(const char *id)
+{
+    return mr_subscription_find_durable(&pump->table, mr_str_from(id));
+}
+
+/* Its network has died: what is delivered from now on fills its queue. */
+static void queue_is_full(mr_gateway_id id, struct mr_str subscription_id, uint64_t sequence)
+{
+    (void)id;
+    (void)subscription_id;
+    (void)sequence;
+    test_sink.fill = 0.9;
+}
+
+static void turns(uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        turn();
+        usleep(1000);
+    }
+}
+
+static void a_stream_that_takes_over_in_a_catch_up_goes_on_from_its_own_marker(void **state)
+{
+    (void)state;
+    start_with("memory", 2);
+    assert_int_equal(asked(MR_CONTROL_REGISTER, "g1", "x", 0), MR_CONTROL_OK);
+    append(60);
+    gateway(MR_REQUEST_OPEN, 1);
+    speak(1, "g1", 0);
+    test_sink.record = queue_is_full;
+    turns(50);
+    assert_int_equal(of(1, "x")->count, 1);
+    gateway(MR_REQUEST_OPEN, 2);
+    speak(2, "g1", 0);
+    turns(5);
+    gateway(MR_REQUEST_CLOSE, 1);
+    test_sink.record = NULL;
+    test_sink.fill = 0;
+    append(20);
+    check_all(2, "x", 0, 0);
+    assert_int_equal(of(1, "x")->count, 1);
+    stop();
+}
+
+static void what_shards_matched_for_a_dead_publisher_comes_from_the_log(void **state)
+{
+    (void)state;
+    enum { SHARDS = 8 };
+    static const char *const ids[BED_COLLECTIONS] = {"x0", "x1", "x2"};
+    start_with("lmdb", SHARDS);
+    for (uint32_t i = 0; i < BED_COLLECTIONS; i++)
+        assert_int_equal(asked(MR_CONTROL_REGISTER, "g1", ids[i], i), MR_CONTROL_OK);
+    append(20);
+    mr_pump_close(&pump);
+    /* More than one batch of a catch-up: the last shard alone has not matched it. */
+    bed_append(&bed, 6000);
+    bed_feed(&bed, UINT64_MAX, true);
+    for (uint32_t shard = 0; shard < SHARDS - 1; shard++)
+        bed_match(&bed, shard, UINT32_MAX);
+    open_pump();
+    for (int i = 0; i < 100 && !pump->serving; i++) {
+        for (uint32_t shard = 0; shard < SHARDS; shard++)
+            bed_apply(&bed, shard);
+        turn();
+    }
+    turns(2);
+    assert_true(named("x0")->applied && named("x0")->active_after > pump->merged);
+    test_sink.fill = 0.9;
+    gateway(MR_REQUEST_OPEN, 1);
+    speak(1, "g1", 20);
+    turns(10);
+    gateway(MR_REQUEST_CLOSE, 1);
+    gateway(MR_REQUEST_OPEN, 2);
+    speak(2, "g1", 20);
+    turns(1);
+    test_sink.fill = 0;
+    for (int i = 0; i < 5000 && !TAILQ_EMPTY(&pump->resume.all); i++)
+        turns(1);
+    append(20);
+    for (uint32_t i = 0; i < BED_COLLECTIONS; i++)
+        check_all(2, ids[i], i, 20);
+    stop();
+}
+
+int main(void)
+{
+    mr_log_setup(MR_LOG_ERROR, MR_LOG_TEXT, "test");
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_stream_that_takes_over_in_a_catch_up_goes_on_from_its_own_marker),
+        cmocka_unit_test(what_shards_matched_for_a_dead_publisher_comes_from_the_log),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
