@@ -20,13 +20,14 @@ static void stop_resuming(struct mr_pump *pump, struct mr_gateway *named)
     mr_resume_close_gateway(&pump->resume, named);
 }
 
-/* Nobody speaks for it now. */
+/* Nobody speaks for it now; that its stream was cut does not concern the next one. */
 static void release(struct mr_pump *pump, struct mr_gateway *named)
 {
     stop_resuming(pump, named);
     named->bound->bound = NULL;
     named->bound = NULL;
     named->stream = 0;
+    named->cut = false;
 }
 
 enum mr_rc mr_durable_bind(struct mr_pump *pump, struct mr_gateway *stream,
@@ -70,7 +71,6 @@ void mr_durable_unbind(struct mr_pump *pump, struct mr_gateway *gateway, uint64_
     if (!named || !named->bound)
         return;
     release(pump, named);
-    named->cut = false;
     named->seen_ns = now_ns;
     if (named->subscription_count == 0)
         mr_gateway_remove(&pump->table, named);

@@ -193,12 +193,30 @@ static void what_shards_matched_for_a_dead_publisher_comes_from_the_log(void **s
     stop();
 }
 
+static void a_stream_that_takes_over_from_one_that_was_cut_gets_deliveries(void **state)
+{
+    (void)state;
+    start_with("memory", 2);
+    gateway(MR_REQUEST_OPEN, 1);
+    speak(1, "g1", UINT64_MAX);
+    assert_int_equal(asked(MR_CONTROL_REGISTER, "g1", "x", 0), MR_CONTROL_OK);
+    test_sink.cut = 1;
+    append(20);
+    gateway(MR_REQUEST_OPEN, 2); /* before the CLOSE of the first one */
+    speak(2, "g1", 0);
+    gateway(MR_REQUEST_CLOSE, 1);
+    append(20);
+    check_all(2, "x", 0, 0);
+    stop();
+}
+
 int main(void)
 {
     mr_log_setup(MR_LOG_ERROR, MR_LOG_TEXT, "test");
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_stream_that_takes_over_in_a_catch_up_goes_on_from_its_own_marker),
         cmocka_unit_test(what_shards_matched_for_a_dead_publisher_comes_from_the_log),
+        cmocka_unit_test(a_stream_that_takes_over_from_one_that_was_cut_gets_deliveries),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
