@@ -187,7 +187,7 @@ static void completed(struct mr_pump *pump, const struct mr_store_change *change
     if (rc != MR_OK)
         mr_count(pump->cell, MR_COUNTER_STORE_ERRORS, 1);
     if (control && control->kind == MR_CONTROL_REPLACE && !pump->durable.closing) {
-        mr_durable_replaced(pump, control, rc, now_ns);
+        mr_durable_replaced(pump, change, now_ns);
         return;
     }
     if (control) {

@@ -60,8 +60,9 @@ struct mr_wire_limits mr_durable_limits(const struct mr_config *config);
 void mr_durable_handle(struct mr_pump *pump, struct mr_control *control, uint64_t now_ns);
 /* One part of it is done; the last one answers. */
 void mr_durable_part_done(struct mr_control *control);
-/* REPLACE: the store has the new one, or has not. */
-void mr_durable_replaced(struct mr_pump *pump, struct mr_control *control, enum mr_rc rc,
+/* REPLACE: the store has the new one, or has not; change: of the subscription that it is to
+ * replace, for the control that asked. */
+void mr_durable_replaced(struct mr_pump *pump, const struct mr_store_change *change,
                          uint64_t now_ns);
 
 /* durable_bind.c. The stream speaks for request->gateway_name from now on. MR_USAGE: it may not. */

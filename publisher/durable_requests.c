@@ -377,8 +377,10 @@ static void replace(struct mr_pump *pump, struct mr_control *control, uint64_t n
     control->expires_us = spec.head.expires_us;
     uint32_t len;
     void *record = mr_spec_make(&spec, &len);
-    struct mr_store_change change = {
-        .table = MR_STORE_SUBSCRIPTIONS, .key = old->client_id, .value = {record, len}};
+    struct mr_store_change change = {.table = MR_STORE_SUBSCRIPTIONS,
+                                     .key = old->client_id,
+                                     .value = {record, len},
+                                     .subscription = mr_subscription_id(old)};
     if (record)
         change_for(pump, control, &change);
     else
@@ -420,21 +422,27 @@ static enum mr_rc enter_successor(struct mr_pump *pump, struct mr_control *contr
     return MR_OK;
 }
 
-void mr_durable_replaced(struct mr_pump *pump, struct mr_control *control, enum mr_rc rc,
+/* What was to be replaced has ended; another one may have its id by now, and its row. */
+static void replaced_none(struct mr_pump *pump, struct mr_str id)
+{
+    struct mr_store_change gone = {.table = MR_STORE_SUBSCRIPTIONS, .key = id};
+    if (!mr_subscription_find_durable(&pump->table, id) && !mr_durable_change(pump, &gone))
+        mr_log_error("store", "not_kept", "why=\"a removed subscription: out of memory\"");
+}
+
+void mr_durable_replaced(struct mr_pump *pump, const struct mr_store_change *change,
                          uint64_t now_ns)
 {
-    struct mr_str id = control->items[0].subscribe.subscription_id;
-    struct mr_subscription *old = mr_subscription_find_durable(&pump->table, id);
+    struct mr_control *control = change->context;
+    struct mr_subscription *old = mr_subscription_get(&pump->table, change->subscription);
     struct mr_err err = {0};
     if (old)
         old->lease->replacing = false;
-    if (rc != MR_OK) {
+    if (change->rc != MR_OK) {
         mr_control_fail(control, MR_CONTROL_UNAVAILABLE,
                         "the subscription store cannot keep it now, try again");
     } else if (!old) {
-        struct mr_store_change gone = {.table = MR_STORE_SUBSCRIPTIONS, .key = id};
-        if (!mr_durable_change(pump, &gone))
-            mr_log_error("store", "not_kept", "why=\"a removed subscription: out of memory\"");
+        replaced_none(pump, control->items[0].subscribe.subscription_id);
         mr_control_fail(control, MR_CONTROL_SUBSCRIPTION_NOT_FOUND,
                         "the subscription ended before it was replaced");
     } else if (enter_successor(pump, control, old, now_ns, &err) != MR_OK) {

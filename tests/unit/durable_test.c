@@ -210,6 +210,31 @@ static void a_stream_that_takes_over_from_one_that_was_cut_gets_deliveries(void 
     stop();
 }
 
+static void a_replacement_never_takes_the_place_of_another_subscription(void **state)
+{
+    (void)state;
+    start_with("memory", 2);
+    static const char *const names[] = {"g2", "g1"};
+    for (int i = 0; i < 2; i++) {
+        struct ask put, removal, post;
+        assert_int_equal(asked(MR_CONTROL_REGISTER, "g1", "x", 0), MR_CONTROL_OK);
+        ask(&put, MR_CONTROL_REPLACE, "g1", "x", 1);
+        ask(&removal, MR_CONTROL_REMOVE, NULL, "x", 0);
+        ask(&post, MR_CONTROL_REGISTER, names[i], "x", 2);
+        assert_int_equal(finish(&put), MR_CONTROL_SUBSCRIPTION_NOT_FOUND);
+        assert_int_equal(finish(&removal), MR_CONTROL_OK);
+        assert_int_equal(finish(&post), MR_CONTROL_OK);
+        gateway(MR_REQUEST_OPEN, 1 + (mr_gateway_id)i);
+        speak(1 + (mr_gateway_id)i, names[i], UINT64_MAX);
+        settle();
+        uint64_t after = bed.count;
+        append(40);
+        check_all(1 + (mr_gateway_id)i, "x", 2, after);
+        assert_int_equal(asked(MR_CONTROL_REMOVE, NULL, "x", 0), MR_CONTROL_OK);
+    }
+    stop();
+}
+
 int main(void)
 {
     mr_log_setup(MR_LOG_ERROR, MR_LOG_TEXT, "test");
@@ -217,6 +242,7 @@ int main(void)
         cmocka_unit_test(a_stream_that_takes_over_in_a_catch_up_goes_on_from_its_own_marker),
         cmocka_unit_test(what_shards_matched_for_a_dead_publisher_comes_from_the_log),
         cmocka_unit_test(a_stream_that_takes_over_from_one_that_was_cut_gets_deliveries),
+        cmocka_unit_test(a_replacement_never_takes_the_place_of_another_subscription),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
