@@ -30,7 +30,7 @@ bool mr_durable_change(struct mr_pump *pump, const struct mr_store_change *what)
 }
 
 enum mr_rc mr_durable_lease(struct mr_pump *pump, struct mr_subscription *s,
-                            const struct mr_spec *spec, uint64_t deadline_ns, struct mr_err *err)
+                            const struct mr_spec *spec, struct mr_err *err)
 {
     struct mr_lease *lease = calloc(1, sizeof *lease);
     if (lease)
@@ -42,7 +42,7 @@ enum mr_rc mr_durable_lease(struct mr_pump *pump, struct mr_subscription *s,
     lease->subscription = s;
     lease->ttl_s = spec->head.ttl_s;
     lease->created_us = spec->head.created_us;
-    lease->deadline_ns = deadline_ns;
+    lease->deadline_ns = spec->head.deadline_ns;
     s->lease = lease;
     mr_wheel_put(&pump->durable.wheel, lease);
     mr_gauge(pump->cell, MR_COUNTER_DURABLE, mr_counter_get(pump->cell, MR_COUNTER_DURABLE) + 1);

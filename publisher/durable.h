@@ -41,10 +41,10 @@ void mr_durable_confirmed(struct mr_pump *pump, struct mr_subscription *s);
 void mr_durable_ended(struct mr_pump *pump, struct mr_subscription *s);
 /* When it ends unless it is renewed; of a gateway that a stream speaks for, a ttl from now. */
 uint64_t mr_durable_deadline(const struct mr_subscription *s, uint64_t now_ns);
-/* Give a subscription of the table its lease; before mr_pump_enter. MR_RETRY: out of memory. */
+/* Give a subscription of the table its lease; before mr_pump_enter. Its deadline is a time of this
+ * boot. MR_RETRY: out of memory. */
 MR_MUST_USE enum mr_rc mr_durable_lease(struct mr_pump *pump, struct mr_subscription *s,
-                                        const struct mr_spec *spec, uint64_t deadline_ns,
-                                        struct mr_err *err);
+                                        const struct mr_spec *spec, struct mr_err *err);
 /* It did not enter: mr_subscription_remove is next. No lease is no mistake. */
 void mr_durable_unlease(struct mr_pump *pump, struct mr_subscription *s);
 /* It ends, in memory, and with it a name that nobody needs any more. */
@@ -58,6 +58,13 @@ struct mr_wire_limits mr_durable_limits(const struct mr_config *config);
 
 /* durable_requests.c: begin what a request asks for. */
 void mr_durable_handle(struct mr_pump *pump, struct mr_control *control, uint64_t now_ns);
+/* A subscription gets its place in table and journal, and its lease; its gateway is made when it is
+ * not there. A marker that it asks for is not looked at: where it goes on, its gateway says. On
+ * MR_OK it is on its way; MR_USAGE: the id is taken or its filters are none; MR_FULL, MR_RETRY: no
+ * room now; MR_FATAL: out of memory. */
+MR_MUST_USE enum mr_rc mr_durable_enter(struct mr_pump *pump, const struct mr_spec *spec,
+                                        const struct mr_request *what, struct mr_subscription **out,
+                                        struct mr_err *err);
 /* One part of it is done; the last one answers. */
 void mr_durable_part_done(struct mr_control *control);
 /* REPLACE: the store has the new one, or has not; change: of the subscription that it is to

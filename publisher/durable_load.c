@@ -33,27 +33,16 @@ static enum mr_rc load_gateway(void *context, struct mr_str key, struct mr_str v
     return MR_OK;
 }
 
-static enum mr_rc add(struct loading *loading, const struct mr_spec *spec,
+static enum mr_rc add(struct loading *loading, struct mr_spec *spec,
                       const struct mr_request *request, uint64_t deadline_ns, struct mr_err *err)
 {
     struct mr_pump *pump = loading->pump;
-    struct mr_gateway *gateway = mr_gateway_named(&pump->table, spec->gateway);
     struct mr_subscription *s;
-    enum mr_rc rc =
-        gateway ? MR_OK : mr_gateway_add_named(&pump->table, spec->gateway, &gateway, err);
+    spec->head.deadline_ns = deadline_ns; /* on this boot's clock */
+    memcpy(spec->head.boot_id, pump->durable.boot_id, sizeof spec->head.boot_id);
+    enum mr_rc rc = mr_durable_enter(pump, spec, request, &s, err);
     if (rc != MR_OK)
         return rc;
-    rc = mr_subscription_add(&pump->table, gateway, request->subscription_id, &s);
-    if (rc != MR_OK)
-        return mr_reject(err, rc, "the id is taken, or there is no room");
-    rc = mr_durable_lease(pump, s, spec, deadline_ns, err);
-    if (rc == MR_OK)
-        rc = mr_pump_enter(pump, s, request, loading->now_ns, err);
-    if (rc != MR_OK) {
-        mr_durable_unlease(pump, s);
-        mr_subscription_remove(&pump->table, s);
-        return rc;
-    }
     s->lease->durable = true;
     mr_durable_tell_loaded(pump, s);
     loading->loaded++;

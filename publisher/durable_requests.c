@@ -122,33 +122,39 @@ static enum mr_rc check_free(struct mr_pump *pump, const struct mr_gateway *gate
     return MR_OK;
 }
 
-/* Table, lease and journal. On MR_OK the subscription is on its way. */
-static enum mr_rc enter(struct mr_pump *pump, const struct mr_spec *spec,
-                        const struct mr_request *what, struct mr_str id,
-                        struct mr_subscription **out, struct mr_err *err)
+enum mr_rc mr_durable_enter(struct mr_pump *pump, const struct mr_spec *spec,
+                            const struct mr_request *what, struct mr_subscription **out,
+                            struct mr_err *err)
 {
     struct mr_gateway *gateway = mr_gateway_named(&pump->table, spec->gateway);
     struct mr_request request = *what;
+    struct mr_subscription *s;
     request.after = (struct mr_str){NULL, 0}; /* it goes on when its gateway comes */
     enum mr_rc rc =
         gateway ? MR_OK : mr_gateway_add_named(&pump->table, spec->gateway, &gateway, err);
     if (rc != MR_OK)
         return rc;
-    rc = mr_subscription_add(&pump->table, gateway, id, out);
+    rc = mr_subscription_add(&pump->table, gateway, request.subscription_id, &s);
+    if (rc != MR_OK)
+        return mr_reject(err, rc, "the id is taken, or there is no room, try again");
+    rc = mr_durable_lease(pump, s, spec, err);
+    if (rc == MR_OK)
+        rc = mr_pump_enter(pump, s, &request, mr_clock_ns(), err);
     if (rc != MR_OK) {
-        rc = mr_reject(err, rc, "out of memory, try again");
-    } else {
-        rc = mr_durable_lease(pump, *out, spec, spec->head.deadline_ns, err);
-        if (rc == MR_OK)
-            rc = mr_pump_enter(pump, *out, &request, mr_clock_ns(), err);
-        if (rc != MR_OK) {
-            mr_durable_unlease(pump, *out);
-            mr_subscription_remove(&pump->table, *out);
-        }
+        mr_durable_unlease(pump, s);
+        mr_subscription_remove(&pump->table, s);
+        return rc;
     }
-    if (rc != MR_OK && gateway->subscription_count == 0 && !gateway->bound)
+    *out = s;
+    return MR_OK;
+}
+
+/* A name that nobody needs, if it is one. */
+static void drop_unused(struct mr_pump *pump, struct mr_str name)
+{
+    struct mr_gateway *gateway = mr_gateway_named(&pump->table, name);
+    if (gateway && gateway->subscription_count == 0 && !gateway->bound)
         mr_gateway_remove(&pump->table, gateway);
-    return rc;
 }
 
 /* What could not be compiled last: its filters or its expression? */
@@ -181,8 +187,10 @@ static void register_item(struct mr_pump *pump, struct mr_control *control, uint
     }
     if (rc == MR_OK) {
         fill_spec(pump, control, item, now_ns, &spec);
-        rc = enter(pump, &spec, request, request->subscription_id, &s, &err);
+        rc = mr_durable_enter(pump, &spec, request, &s, &err);
         code = code_of(pump, rc);
+        if (rc != MR_OK)
+            drop_unused(pump, control->gateway);
     }
     if (rc != MR_OK) {
         mr_count(pump->cell, MR_COUNTER_SUBSCRIBE_REJECTED, 1);
@@ -304,9 +312,7 @@ static void remove_gateway(struct mr_pump *pump, struct mr_control *control)
         mr_pump_end(pump, s);
         control->removed++;
     }
-    gateway = mr_gateway_named(&pump->table, control->gateway);
-    if (gateway && gateway->subscription_count == 0 && !gateway->bound)
-        mr_gateway_remove(&pump->table, gateway);
+    drop_unused(pump, control->gateway);
 }
 
 /* Is the old one such that this one can take its place? */
@@ -402,17 +408,17 @@ static void undo_replace(struct mr_pump *pump, struct mr_subscription *old)
 static enum mr_rc enter_successor(struct mr_pump *pump, struct mr_control *control,
                                   struct mr_subscription *old, uint64_t now_ns, struct mr_err *err)
 {
-    struct mr_control_item *item = &control->items[0];
+    struct mr_request request = control->items[0].subscribe;
     struct mr_subscription *s;
     struct mr_spec spec;
     char id[MR_DURABLE_NAME_MAX + sizeof NEW_MARK];
     memcpy(id, old->client_id.data, old->client_id.len);
     memcpy(id + old->client_id.len, NEW_MARK, 1);
-    fill_spec(pump, control, item, now_ns, &spec);
+    request.subscription_id = (struct mr_str){id, old->client_id.len + 1};
+    fill_spec(pump, control, &control->items[0], now_ns, &spec);
     spec.head.created_us = control->created_us;
     mr_durable_set_previous(pump, old, &spec);
-    enum mr_rc rc =
-        enter(pump, &spec, &item->subscribe, (struct mr_str){id, old->client_id.len + 1}, &s, err);
+    enum mr_rc rc = mr_durable_enter(pump, &spec, &request, &s, err);
     if (rc != MR_OK)
         return rc;
     s->lease->durable = true;

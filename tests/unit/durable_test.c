@@ -1,5 +1,7 @@
 /* Durable subscriptions inside the pump: who speaks for them, what takes their place, what a
  * restart brings back. */
+#include "proto/protobuf.h"
+#include "proto/streamer_fields.h"
 #include "tests/pump/driver.h"
 
 /* One request of the control plane, and what became of it. */
@@ -235,6 +237,50 @@ static void a_replacement_never_takes_the_place_of_another_subscription(void **s
     stop();
 }
 
+/* As the store keeps it. */
+static void restart(void)
+{
+    mr_pump_close(&pump);
+    open_pump();
+    settle();
+}
+
+static void what_is_acknowledged_is_there_after_a_restart_whatever_its_marker(void **state)
+{
+    (void)state;
+    start_with("lmdb", 1);
+    append(20);
+    static const char *const ids[] = {"x", "y"};
+    for (int i = 0; i < 2; i++) {
+        struct ask a;
+        const char *after = i == 0 ? "latest" : marker_text(pump->deliverer.log_id, 3);
+        ask(&a, MR_CONTROL_REGISTER, "g1", ids[i], 0);
+        /* The pump looks at its queue in the next turn. */
+        char spec[256];
+        memcpy(spec, a.item.spec.data, a.item.spec.len);
+        uint8_t *end = mr_pb_put_text((uint8_t *)spec + a.item.spec.len, MR_FIELD_SUBSCRIBE_AFTER,
+                                      mr_str_from(after));
+        struct mr_str without = a.item.spec;
+        a.item.spec = (struct mr_str){spec, (size_t)(end - (uint8_t *)spec)};
+        a.item.subscribe.after = mr_str_from(after);
+        turn();
+        a.item.spec = without;
+        assert_int_equal(finish(&a), MR_CONTROL_OK);
+    }
+    restart();
+    gateway(MR_REQUEST_OPEN, 1);
+    speak(1, "g1", UINT64_MAX);
+    settle();
+    for (int i = 0; i < 2; i++) {
+        assert_non_null(named(ids[i]));
+        assert_int_equal(of(0, ids[i])->answers, 0);
+    }
+    append(20);
+    check_all(1, "x", 0, 20);
+    check_all(1, "y", 0, 20);
+    stop();
+}
+
 int main(void)
 {
     mr_log_setup(MR_LOG_ERROR, MR_LOG_TEXT, "test");
@@ -243,6 +289,7 @@ int main(void)
         cmocka_unit_test(what_shards_matched_for_a_dead_publisher_comes_from_the_log),
         cmocka_unit_test(a_stream_that_takes_over_from_one_that_was_cut_gets_deliveries),
         cmocka_unit_test(a_replacement_never_takes_the_place_of_another_subscription),
+        cmocka_unit_test(what_is_acknowledged_is_there_after_a_restart_whatever_its_marker),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
