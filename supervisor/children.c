@@ -17,6 +17,8 @@
 #define LOOK_NS       (100 * MR_NS_PER_MS) /* between two looks at heartbeats */
 #define START_LOOK_NS (5 * MR_NS_PER_MS)   /* between two looks at whether a started one is ready */
 
+enum { CRASHES_BY_CHANCE = 2 }; /* so many in a row say nothing about the next run */
+
 static struct mr_cell_shm *cell_of(const struct mr_children *children, const struct mr_child *child)
 {
     return &children->board->cells[child->cell];
@@ -276,11 +278,11 @@ void mr_child_stop(struct mr_children *children, uint32_t index, uint64_t grace_
 {
     struct mr_child *child = &children->child[index];
     child->again = again;
+    child->crashes.failures = child->retries.failures = 0;
     if (child->pid == 0) {
         bool wanted = again && child->life != MR_CHILD_NONE;
         child->life = wanted ? MR_CHILD_WAITING : MR_CHILD_NONE;
         child->due_ns = 0;
-        child->crashes.failures = child->retries.failures = 0;
         set_state(children, child, MR_STATE_EMPTY);
         return;
     }
@@ -288,6 +290,12 @@ void mr_child_stop(struct mr_children *children, uint32_t index, uint64_t grace_
     child->due_ns = mr_clock_ns() + grace_ns;
     kill(child->pid, SIGTERM);
     mr_doorbell_ring(&cell_of(children, child)->bell);
+}
+
+bool mr_child_failing(const struct mr_child *child)
+{
+    return child->life == MR_CHILD_WAITING &&
+           (child->retries.failures > 0 || child->crashes.failures > CRASHES_BY_CHANCE);
 }
 
 static void kill_for(struct mr_children *children, struct mr_child *child, const char *reason)

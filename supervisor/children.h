@@ -72,6 +72,9 @@ void mr_child_want(struct mr_children *children, enum mr_process_kind kind, uint
 /* Ask it to leave (SIGTERM), SIGKILL after grace_ns. again: replace it then, without backoff; one
  * that waits or was given up is started anew. */
 void mr_child_stop(struct mr_children *children, uint32_t cell, uint64_t grace_ns, bool again);
+/* It has left with 111, or crashed several times in a row, since it was wanted or told to leave
+ * last, and waits to be started again: the cell's panic text says why. */
+bool mr_child_failing(const struct mr_child *child);
 
 /* The pidfd of a cell is readable. */
 void mr_child_reap(struct mr_children *children, uint32_t cell, uint64_t now_ns);

@@ -50,8 +50,8 @@ static enum mr_rc take_over(struct mr_supervisor *s, const struct mr_config *nex
     enum mr_rc rc = mr_children_configure(&s->children, next, err);
     if (rc != MR_OK)
         return rc;
-    s->reload =
-        (struct mr_reload){.readers = mr_config_changed_readers(&s->loaded, next), .next_cell = 1};
+    uint32_t readers = mr_config_changed_readers(&s->loaded, next) | s->reload.left;
+    s->reload = (struct mr_reload){.readers = readers, .next_cell = 1};
     s->config = *next;
     s->config.matcher_shards = shards; /* scale decides; see the end of the reload */
     mr_reload_log_level(s);
@@ -77,7 +77,8 @@ void mr_reload_begin(struct mr_supervisor *s, uint32_t client, uint64_t now_ns)
     free(next);
 }
 
-static bool reads_change(const struct mr_supervisor *s, const struct mr_child *child)
+/* Its MR_CONFIG_READER_* bit when it reads a key that has changed; else 0. */
+static uint32_t reads_change(const struct mr_supervisor *s, const struct mr_child *child)
 {
     static const uint32_t readers[MR_PROCESS_KIND_COUNT] = {
         [MR_PROCESS_SUPERVISOR] = MR_CONFIG_READER_SUPERVISOR,
@@ -86,8 +87,26 @@ static bool reads_change(const struct mr_supervisor *s, const struct mr_child *c
         [MR_PROCESS_MATCHER] = MR_CONFIG_READER_MATCHER,
         [MR_PROCESS_RELAY] = MR_CONFIG_READER_RELAY,
     };
-    return child->life == MR_CHILD_GIVEN_UP ||
-           (child->life != MR_CHILD_NONE && (readers[child->kind] & s->reload.readers));
+    return child->life != MR_CHILD_NONE ? readers[child->kind] & s->reload.readers : 0;
+}
+
+/* A process does not come up with the new configuration: end here, so that another reload can
+ * correct it. Those behind it have been left as they were, which the next one makes good. */
+static void give_in(struct mr_supervisor *s, const struct mr_child *child)
+{
+    struct mr_err err = {0};
+    char name[32];
+    bool again = child->life != MR_CHILD_GIVEN_UP;
+    uint64_t shards = s->loaded.matcher_shards;
+    mr_child_name(child, name);
+    mr_reject(&err, again ? MR_RETRY : MR_USAGE,
+              "%s does not start with the new configuration: %.200s%s", name,
+              s->board.shm->cells[child->cell].panic, again ? "; it is tried again" : "");
+    s->loaded = s->config; /* so that the next reload sees what it corrects */
+    s->loaded.matcher_shards = shards;
+    for (uint32_t i = s->reload.next_cell; i < MR_BOARD_CELLS; i++)
+        s->reload.left |= reads_change(s, &s->children.child[i]);
+    mr_supervisor_finish_task(s, &err, "reload");
 }
 
 /* All have been replaced. A number of shards that the file changed is the last step. */
@@ -114,18 +133,12 @@ void mr_reload_work(struct mr_supervisor *s, uint64_t now_ns)
     struct mr_reload *reload = &s->reload;
     while (reload->next_cell < MR_BOARD_CELLS) {
         struct mr_child *child = &s->children.child[reload->next_cell];
-        if (!reload->waiting && reads_change(s, child)) {
+        if (!reload->waiting && (child->life == MR_CHILD_GIVEN_UP || reads_change(s, child))) {
             mr_child_stop(&s->children, reload->next_cell, GRACE_NS, true);
             reload->waiting = true;
         }
-        if (reload->waiting && child->life == MR_CHILD_GIVEN_UP) {
-            struct mr_err err = {0};
-            char name[32];
-            mr_child_name(child, name);
-            mr_reject(&err, MR_USAGE, "%s does not start with the new configuration: %.200s", name,
-                      s->board.shm->cells[child->cell].panic);
-            s->loaded = s->config; /* so that the next reload sees what it corrects */
-            mr_supervisor_finish_task(s, &err, "reload");
+        if (reload->waiting && (child->life == MR_CHILD_GIVEN_UP || mr_child_failing(child))) {
+            give_in(s, child);
             return;
         }
         if (reload->waiting && child->life != MR_CHILD_RUNNING)

@@ -37,6 +37,7 @@ struct mr_reload {
     uint32_t readers;   /* MR_CONFIG_READER_* bits of those that must start anew */
     uint32_t next_cell; /* the one that is being replaced or is next; MR_BOARD_CELLS: done */
     bool waiting;       /* next_cell has been told to leave */
+    uint32_t left;      /* readers that it has not come to, when it ended before */
 };
 
 enum mr_stop_phase {

@@ -102,6 +102,23 @@ def test_grpc_port_in_use_is_waited_for():
                     "tried again until the port is free; `status` shows it")
 
 
+def test_a_reload_with_a_grpc_port_in_use_says_so_and_another_reload_corrects_it():
+    with Instance(generator()) as instance, socket.create_server(("127.0.0.1", 0)) as taken:
+        good = instance.settings["publisher.grpc_listen"]
+        instance.start()
+        instance.settings["publisher.grpc_listen"] = f"127.0.0.1:{taken.getsockname()[1]}"
+        instance.write_config()
+        done = instance.command("reload")
+        assert done.returncode == 111 and re.search(
+            r"publisher does not start with the new configuration: exit 111: listen on publisher\.grpc_listen "
+            r"127\.0\.0\.1:\d+: Address already in use; it is tried again", done.stderr), done.stderr
+        instance.settings["publisher.grpc_listen"] = good
+        instance.write_config()
+        done = instance.command("reload")
+        assert done.returncode == 0, done.stderr
+        instance.wait_ready()
+
+
 @pytest.mark.parametrize("place, says", [
     ("/proc/millrace", r"make directory /proc/millrace for instance\.data_dir .*No such file"),
     ("/etc/passwd/data", r"make directory .* for instance\.data_dir .*Not a directory")])

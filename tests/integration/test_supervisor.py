@@ -402,6 +402,54 @@ def test_reload_of_a_broken_or_impossible_change_changes_nothing(bed):
     assert bed.command("status", "-i", bed.name).returncode == 0
 
 
+def pids(bed):
+    return {p["name"]: p["pid"] for p in bed.ask()["processes"]}
+
+
+@pytest.mark.parametrize("restarts_max, word", [(5, "exit:111"), (0, "exit:9")])
+def test_a_reload_after_which_a_process_does_not_come_up_ends_and_the_next_one_corrects_it(restarts_max, word):
+    with Bed({"supervisor.restarts_max": restarts_max}) as bed:
+        bed.start()
+        assert bed.command("scale", "3").returncode == 0
+        before = pids(bed)
+        bed.tell("publisher", word)
+        bed.settings["ring.spin"] = "11us"  # puller, publisher and matchers read it
+        bed.write_config()
+        result = bed.command("reload", timeout=10)
+        says = f"publisher does not start with the new configuration: exit {word[5:]}.*; it is tried again"
+        assert result.returncode == 111 and re.search(says, result.stderr), result.stderr
+        between = pids(bed)
+        assert [n for n in before if between[n] == before[n]] == ["matcher-0", "matcher-1", "matcher-2"]
+        assert bed.ask()["state"] == "degraded"
+        assert bed.command("reload", timeout=10).returncode == 111  # as long as nothing is corrected
+        bed.tell("publisher", "ready")
+        bed.settings["publisher.gateways_max"] = 77
+        bed.write_config()
+        result = bed.command("reload", timeout=10)
+        assert result.returncode == 0, result.stderr
+        after = pids(bed)
+        assert not [n for n in before if after[n] == before[n]]  # the matchers, too, have the first change now
+        assert bed.ask()["state"] == "running" and bed.ask()["shards"] == 3  # what scale said holds
+        bed.settings["publisher.gateways_max"] = 78
+        bed.write_config()
+        assert bed.command("reload", timeout=10).returncode == 0
+        assert [n for n in after if pids(bed)[n] != after[n]] == ["publisher"]
+        stop_clean(bed)
+
+
+def test_a_process_that_dies_once_while_the_configuration_is_taken_over_does_not_end_the_reload(bed):
+    bed.start()
+    bed.tell("publisher", "never")
+    bed.settings["publisher.gateways_max"] = 77
+    bed.write_config()
+    asked = subprocess.Popen([os.path.join(bin_dir(), "millrace"), "reload", "-c", bed.config_path])
+    wait_for(lambda: len(bed.started("publisher")) == 2 and bed.child("publisher")["pid"], 5, "the next publisher")
+    bed.tell("publisher", "ready")
+    os.kill(bed.child("publisher")["pid"], signal.SIGKILL)
+    assert asked.wait(10) == 0
+    stop_clean(bed)
+
+
 def test_the_checkpoint_is_the_lesser_of_released_and_durable_and_survives(bed):
     bed.tell("released", 500)
     bed.tell("durable", 300)
