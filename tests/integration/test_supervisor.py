@@ -212,18 +212,19 @@ def test_a_process_without_heartbeat_is_found_and_replaced(bed):
     wait_for(lambda: bed.ask()["state"] == "running", 10, "the instance to run")
 
 
-def test_a_pause_of_the_supervisor_itself_kills_nobody(bed):
-    bed.start()
-    pids = bed.children()
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    os.kill(bed.process.pid, signal.SIGSTOP)
-    time.sleep(0.6)  # the pause itself: twice hang_timeout
-    os.kill(bed.process.pid, signal.SIGCONT)
-    for pid in pids:
-        os.kill(pid, signal.SIGCONT)
-    wait_for(lambda: bed.ask()["state"] == "running", 5, "the instance to answer")
-    assert sorted(bed.children()) == sorted(pids) and "hung" not in bed.log()
+def test_a_pause_of_the_supervisor_itself_kills_nobody():
+    with Bed({"supervisor.stopped_timeout": "10s"}) as bed:  # not before a busy machine lets us go on
+        bed.start()
+        pids = bed.children()
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        os.kill(bed.process.pid, signal.SIGSTOP)
+        time.sleep(0.6)  # the pause itself: twice hang_timeout
+        os.kill(bed.process.pid, signal.SIGCONT)
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+        wait_for(lambda: bed.ask()["state"] == "running", 5, "the instance to answer")
+        assert sorted(bed.children()) == sorted(pids) and "hung" not in bed.log()
 
 
 def test_a_process_that_does_not_become_ready_is_replaced():
