@@ -117,7 +117,18 @@ static void queue(struct mr_js_durables *all, struct mr_js_durable *d,
                   enum mr_js_durable_state state)
 {
     d->state = state;
-    STAILQ_INSERT_TAIL(state == MR_JS_WAITING ? &all->waiting : &all->todo, d, todo);
+    TAILQ_INSERT_TAIL(state == MR_JS_WAITING ? &all->waiting : &all->todo, d, todo);
+    if (state != MR_JS_WAITING)
+        return;
+    all->waiting_changed = true;
+    if (d->after.sequence < all->waiting_first)
+        all->waiting_first = d->after.sequence;
+}
+
+static void unqueue(struct mr_js_durables *all, struct mr_js_durable *d)
+{
+    TAILQ_REMOVE(d->state == MR_JS_WAITING ? &all->waiting : &all->todo, d, todo);
+    all->waiting_changed |= d->state == MR_JS_WAITING;
 }
 
 static void forget(struct mr_js_durables *all, struct mr_js_durable *d)
@@ -186,9 +197,9 @@ static enum mr_rc add_file(struct mr_js_durables *all, const char *path, struct 
 enum mr_rc mr_js_durables_init(struct mr_js_durables *all, const struct mr_config *config,
                                const char *path, struct mr_err *err)
 {
-    *all = (struct mr_js_durables){.config = config};
-    STAILQ_INIT(&all->todo);
-    STAILQ_INIT(&all->waiting);
+    *all = (struct mr_js_durables){.config = config, .waiting_first = UINT64_MAX};
+    TAILQ_INIT(&all->todo);
+    TAILQ_INIT(&all->waiting);
     return path ? add_file(all, path, err) : MR_OK;
 }
 
@@ -289,10 +300,8 @@ static void end(struct mr_js_durables *all, struct mr_js_durable *d)
     }
     d->previous = NULL;
     d->last = 0;
-    if (d->state == MR_JS_WAITING)
-        STAILQ_REMOVE(&all->waiting, d, mr_js_durable, todo);
-    else if (d->state == MR_JS_NEW)
-        STAILQ_REMOVE(&all->todo, d, mr_js_durable, todo);
+    if (d->state == MR_JS_WAITING || d->state == MR_JS_NEW)
+        unqueue(all, d);
     if (d->state == MR_JS_TOLD)
         queue(all, d, MR_JS_ENDED);
     else
@@ -307,11 +316,11 @@ void mr_js_durables_end(struct mr_js_durables *all, uint32_t handle)
 void mr_js_durables_again(struct mr_js_durables *all)
 {
     struct mr_js_durable *d, *next;
-    for (d = STAILQ_FIRST(&all->todo); d; d = next) {
-        next = STAILQ_NEXT(d, todo);
+    for (d = TAILQ_FIRST(&all->todo); d; d = next) {
+        next = TAILQ_NEXT(d, todo);
         if (d->state != MR_JS_ENDED)
             continue;
-        STAILQ_REMOVE(&all->todo, d, mr_js_durable, todo);
+        unqueue(all, d);
         forget(all, d);
     }
     for (uint32_t i = 0; i < all->count; i++)
@@ -346,18 +355,28 @@ static enum mr_rc tell_subscribe(struct mr_js_durables *all, const struct mr_js_
     return MR_OK;
 }
 
-/* Whoever waited for this place takes it: the one before it ends. */
+/* Whoever waited for this place takes it: the one before it ends. They wait in any order: a store
+ * tells of them by their ids. */
 static void take_over(struct mr_js_durables *all, struct mr_marker handed)
 {
-    struct mr_js_durable *d;
-    while ((d = STAILQ_FIRST(&all->waiting)) != NULL &&
-           (d->after.log_id != handed.log_id || d->after.sequence <= handed.sequence)) {
-        STAILQ_REMOVE_HEAD(&all->waiting, todo);
+    if (!all->waiting_changed && handed.sequence < all->waiting_first)
+        return;
+    struct mr_js_durable *d, *next;
+    uint64_t first = UINT64_MAX;
+    for (d = TAILQ_FIRST(&all->waiting); d; d = next) {
+        next = TAILQ_NEXT(d, todo);
+        if (d->after.log_id == handed.log_id && d->after.sequence > handed.sequence) {
+            first = d->after.sequence < first ? d->after.sequence : first;
+            continue;
+        }
         struct mr_js_durable *old = d->previous;
+        unqueue(all, d);
         d->previous = old->next = NULL;
         end(all, old);
         queue(all, d, MR_JS_NEW);
     }
+    all->waiting_first = first;
+    all->waiting_changed = false;
 }
 
 enum mr_rc mr_js_durables_poll(struct mr_js_durables *all, struct mr_marker handed,
@@ -375,7 +394,7 @@ enum mr_rc mr_js_durables_poll(struct mr_js_durables *all, struct mr_marker hand
         return rc;
     }
     take_over(all, handed);
-    struct mr_js_durable *d = STAILQ_FIRST(&all->todo);
+    struct mr_js_durable *d = TAILQ_FIRST(&all->todo);
     if (!d)
         return MR_AGAIN;
     if (d->state == MR_JS_ENDED) {
@@ -390,19 +409,18 @@ enum mr_rc mr_js_durables_poll(struct mr_js_durables *all, struct mr_marker hand
             return MR_AGAIN;
         d->state = MR_JS_TOLD;
     }
-    STAILQ_REMOVE_HEAD(&all->todo, todo);
+    TAILQ_REMOVE(&all->todo, d, todo);
     return MR_OK;
 }
 
 bool mr_js_durables_behind(const struct mr_js_durables *all)
 {
-    return !STAILQ_EMPTY(&all->todo) || all->next_again < all->count;
+    return !TAILQ_EMPTY(&all->todo) || all->next_again < all->count;
 }
 
 uint64_t mr_js_durables_limit(const struct mr_js_durables *all, uint64_t through)
 {
-    const struct mr_js_durable *d = STAILQ_FIRST(&all->waiting);
-    return d && d->after.sequence < through ? d->after.sequence : through;
+    return all->waiting_first < through ? all->waiting_first : through;
 }
 
 struct mr_js_durable *mr_js_durables_find(const struct mr_js_durables *all, struct mr_str id)

@@ -32,9 +32,9 @@ struct mr_js_durable {
     uint64_t last;              /* nothing behind this sequence is delivered */
     struct mr_js_durable *next; /* WAITING: none; of one with a successor: that one */
     struct mr_js_durable *previous;
-    STAILQ_ENTRY(mr_js_durable) todo; /* NEW, ENDED, WAITING: in their lists */
+    TAILQ_ENTRY(mr_js_durable) todo; /* NEW, ENDED, WAITING: in their lists */
 };
-STAILQ_HEAD(mr_js_durable_queue, mr_js_durable);
+TAILQ_HEAD(mr_js_durable_queue, mr_js_durable);
 
 /* The last message of a subject, as the stream had it at start. */
 struct mr_js_last {
@@ -49,6 +49,8 @@ struct mr_js_durables {
     uint32_t free_count, free_max;
     uint32_t file_count; /* the first ones: of the file */
     struct mr_js_durable_queue todo, waiting;
+    uint64_t waiting_first;      /* where the first of those that wait begins, or before it */
+    bool waiting_changed;        /* somebody came or went: look who waits for what is past */
     uint32_t next_again;         /* all at or behind it are to be told again */
     struct mr_js_durable *ended; /* told so; its index is free when the pump has heard it */
     struct mr_wire_arena arena;  /* of the SUBSCRIBE told last */
