@@ -57,8 +57,7 @@ void mr_durable_unlease(struct mr_pump *pump, struct mr_subscription *s)
     mr_gauge(pump->cell, MR_COUNTER_DURABLE, mr_counter_get(pump->cell, MR_COUNTER_DURABLE) - 1);
 }
 
-/* Its waiter hears of it when the store has it and every shard, too. */
-static void settle(struct mr_subscription *s, enum mr_control_code code, const char *text)
+void mr_durable_settle(struct mr_subscription *s, enum mr_control_code code, const char *text)
 {
     struct mr_lease *lease = s->lease;
     struct mr_control *control = lease->waiter;
@@ -88,6 +87,7 @@ static void keep_place(struct mr_pump *pump, struct mr_subscription *s)
 static void take_over(struct mr_pump *pump, struct mr_subscription *s)
 {
     struct mr_subscription *old = s->lease->predecessor;
+    MR_ASSERT(old->state != MR_SUB_RESUMING); /* what it is still to get would be lost */
     s->lease->predecessor = NULL;
     old->lease->successor = NULL;
     mr_subscription_swap_ids(&pump->table, old, s);
@@ -115,7 +115,7 @@ void mr_durable_confirmed(struct mr_pump *pump, struct mr_subscription *s)
         lease->waiter->marker = s->active_after;
     if (lease->waiter)
         lease->waiter->version = s->journal_count;
-    settle(s, MR_CONTROL_OK, "");
+    mr_durable_settle(s, MR_CONTROL_OK, "");
     pump->deliverer.queued = true;
     if (s->resync && s->gateway->stream != 0)
         mr_deliverer_confirm(&pump->deliverer, s, s->active_after);
@@ -129,7 +129,8 @@ void mr_durable_ended(struct mr_pump *pump, struct mr_subscription *s)
     if (lease->sink_handle != 0)
         pump->sink->ops->durable_end(pump->sink, lease->sink_handle);
     lease->sink_handle = 0;
-    settle(s, MR_CONTROL_SUBSCRIPTION_NOT_FOUND, "it was removed before it was confirmed");
+    mr_durable_settle(s, MR_CONTROL_SUBSCRIPTION_NOT_FOUND,
+                      "it was removed before it was confirmed");
     if (lease->predecessor)
         lease->predecessor->lease->successor = NULL;
     if (lease->successor) {
@@ -200,7 +201,7 @@ static void completed(struct mr_pump *pump, const struct mr_store_change *change
     if (change->subscription == 0 || !s)
         return;
     s->lease->durable = rc == MR_OK || s->lease->replaced;
-    settle(s, rc == MR_OK ? MR_CONTROL_OK : MR_CONTROL_UNAVAILABLE, why);
+    mr_durable_settle(s, rc == MR_OK ? MR_CONTROL_OK : MR_CONTROL_UNAVAILABLE, why);
     if (!s->lease->durable)
         mr_durable_end(pump, s);
     else
@@ -286,7 +287,7 @@ static void answer_all(struct mr_pump *pump)
     TAILQ_FOREACH(gateway, &pump->table.gateways, all)
     TAILQ_FOREACH(s, &gateway->subscriptions, of_gateway)
     if (s->lease)
-        settle(s, MR_CONTROL_UNAVAILABLE, why);
+        mr_durable_settle(s, MR_CONTROL_UNAVAILABLE, why);
     if (!durable->paging)
         return;
     mr_control_fail(durable->paging, MR_CONTROL_UNAVAILABLE, "%s", why);

@@ -37,6 +37,9 @@ void mr_durable_work(struct mr_pump *pump, uint64_t now_ns, uint64_t *done);
 bool mr_durable_look(const struct mr_pump *pump); /* is there something to do? */
 /* Every shard has it, and the merge its place. */
 void mr_durable_confirmed(struct mr_pump *pump, struct mr_subscription *s);
+/* Who waits for it is answered: MR_CONTROL_OK once the store has it and every shard, too; else at
+ * once. Nobody may wait. */
+void mr_durable_settle(struct mr_subscription *s, enum mr_control_code code, const char *text);
 /* It is about to go. */
 void mr_durable_ended(struct mr_pump *pump, struct mr_subscription *s);
 /* When it ends unless it is renewed; of a gateway that a stream speaks for, a ttl from now. */
@@ -71,6 +74,9 @@ void mr_durable_part_done(struct mr_control *control);
  * replace, for the control that asked. */
 void mr_durable_replaced(struct mr_pump *pump, const struct mr_store_change *change,
                          uint64_t now_ns);
+/* Its gateway wants what it matched before: its replacement, which the shards do not know yet,
+ * ends, and who asked for it is told so. */
+void mr_durable_undo_replace(struct mr_pump *pump, struct mr_subscription *old);
 
 /* durable_bind.c. The stream speaks for request->gateway_name from now on. MR_USAGE: it may not. */
 MR_MUST_USE enum mr_rc mr_durable_bind(struct mr_pump *pump, struct mr_gateway *stream,

@@ -91,6 +91,8 @@ enum mr_rc mr_durable_resume(struct mr_pump *pump, struct mr_gateway *named, str
         /* Who waits for a confirmation, starts behind that. */
         if (!resume || s->state == MR_SUB_RESUMING || s->lease->waiter || s->lease->predecessor)
             continue;
+        if (s->lease->successor)
+            mr_durable_undo_replace(pump, s);
         if (s->state == MR_SUB_WAITING)
             TAILQ_REMOVE(&pump->waiting, s, waiting);
         rc = mr_resume_join(&pump->resume, s, sequence, now_ns, err);

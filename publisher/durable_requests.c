@@ -315,6 +315,9 @@ static void remove_gateway(struct mr_pump *pump, struct mr_control *control)
     drop_unused(pump, control->gateway);
 }
 
+/* What the old filters match in the log comes first: behind its end the new ones begin. */
+static const char resuming[] = "its gateway catches up on what the old filters matched, try again";
+
 /* Is the old one such that this one can take its place? */
 static void check_replace(struct mr_pump *pump, struct mr_control *control,
                           const struct mr_subscription *old)
@@ -331,6 +334,8 @@ static void check_replace(struct mr_pump *pump, struct mr_control *control,
     else if (old->lease->waiter || old->lease->successor || old->lease->replacing)
         mr_control_fail(control, MR_CONTROL_SUBSCRIPTION_BUSY,
                         "an earlier request for it is under way, try again");
+    else if (old->state == MR_SUB_RESUMING)
+        mr_control_fail(control, MR_CONTROL_SUBSCRIPTION_BUSY, "%s", resuming);
     else if (!mr_durable_may_replace(pump, old))
         mr_control_fail(control, MR_CONTROL_SUBSCRIPTION_BUSY,
                         "JetStream has not got all that an earlier version matched, try again");
@@ -396,13 +401,21 @@ static void replace(struct mr_pump *pump, struct mr_control *control, uint64_t n
 }
 
 /* The old one stays, in the store as well. */
-static void undo_replace(struct mr_pump *pump, struct mr_subscription *old)
+static void keep_old(struct mr_pump *pump, struct mr_subscription *old)
 {
     struct mr_store_change change = {.table = MR_STORE_SUBSCRIPTIONS,
                                      .key = old->client_id,
                                      .value = {old->lease->record, old->lease->record_len}};
     if (!mr_durable_change(pump, &change))
         mr_log_error("store", "not_kept", "why=\"take a replacement back: out of memory\"");
+}
+
+void mr_durable_undo_replace(struct mr_pump *pump, struct mr_subscription *old)
+{
+    struct mr_subscription *successor = old->lease->successor;
+    mr_durable_settle(successor, MR_CONTROL_SUBSCRIPTION_BUSY, resuming);
+    mr_pump_end(pump, successor);
+    keep_old(pump, old);
 }
 
 static enum mr_rc enter_successor(struct mr_pump *pump, struct mr_control *control,
@@ -451,8 +464,11 @@ void mr_durable_replaced(struct mr_pump *pump, const struct mr_store_change *cha
         replaced_none(pump, control->items[0].subscribe.subscription_id);
         mr_control_fail(control, MR_CONTROL_SUBSCRIPTION_NOT_FOUND,
                         "the subscription ended before it was replaced");
+    } else if (old->state == MR_SUB_RESUMING) {
+        keep_old(pump, old);
+        mr_control_fail(control, MR_CONTROL_SUBSCRIPTION_BUSY, "%s", resuming);
     } else if (enter_successor(pump, control, old, now_ns, &err) != MR_OK) {
-        undo_replace(pump, old);
+        keep_old(pump, old);
         mr_control_fail(control, MR_CONTROL_UNAVAILABLE, "%s", err.text);
     } else {
         return;

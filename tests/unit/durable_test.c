@@ -281,6 +281,61 @@ static void what_is_acknowledged_is_there_after_a_restart_whatever_its_marker(vo
     stop();
 }
 
+static void a_catch_up_gets_all_that_the_old_filters_matched_before_they_are_replaced(void **state)
+{
+    (void)state;
+    start_with("memory", 2);
+    assert_int_equal(asked(MR_CONTROL_REGISTER, "g1", "x", 0), MR_CONTROL_OK);
+    append(60);
+    gateway(MR_REQUEST_OPEN, 1);
+    speak(1, "g1", 0);
+    test_sink.record = queue_is_full;
+    turns(20);
+    struct ask put;
+    ask(&put, MR_CONTROL_REPLACE, "g1", "x", 1);
+    turns(5);
+    test_sink.record = NULL;
+    test_sink.fill = 0;
+    enum mr_control_code code = finish(&put);
+    settle();
+    check_all(1, "x", 0, 0);
+    assert_int_equal(code, MR_CONTROL_SUBSCRIPTION_BUSY);
+    assert_int_equal(asked(MR_CONTROL_REPLACE, "g1", "x", 1), MR_CONTROL_OK);
+    stop();
+}
+
+static void a_gateway_that_comes_while_filters_are_replaced_keeps_the_old_ones(void **state)
+{
+    (void)state;
+    static const char *const stores[] = {"memory", "lmdb"}; /* the shards, the store has it last */
+    for (int i = 0; i < 2; i++) {
+        struct ask put;
+        start_with(stores[i], 2);
+        assert_int_equal(asked(MR_CONTROL_REGISTER, "g1", "x", 0), MR_CONTROL_OK);
+        append(60);
+        ask(&put, MR_CONTROL_REPLACE, "g1", "x", 1);
+        turn();
+        assert_true(named("x")->lease->successor || named("x")->lease->replacing);
+        gateway(MR_REQUEST_OPEN, 1);
+        speak(1, "g1", 0);
+        turn();
+        enum mr_control_code code = finish(&put);
+        append(20);
+        check_all(1, "x", 0, 0);
+        assert_int_equal(code, MR_CONTROL_SUBSCRIPTION_BUSY);
+        assert_int_equal(pump->table.count, 1);
+        if (i == 1) {
+            test_sink.request_first = test_sink.request_count;
+            restart();
+            gateway(MR_REQUEST_OPEN, 2);
+            speak(2, "g1", 0);
+            settle();
+            check_all(2, "x", 0, 0);
+        }
+        stop();
+    }
+}
+
 int main(void)
 {
     mr_log_setup(MR_LOG_ERROR, MR_LOG_TEXT, "test");
@@ -290,6 +345,8 @@ int main(void)
         cmocka_unit_test(a_stream_that_takes_over_from_one_that_was_cut_gets_deliveries),
         cmocka_unit_test(a_replacement_never_takes_the_place_of_another_subscription),
         cmocka_unit_test(what_is_acknowledged_is_there_after_a_restart_whatever_its_marker),
+        cmocka_unit_test(a_catch_up_gets_all_that_the_old_filters_matched_before_they_are_replaced),
+        cmocka_unit_test(a_gateway_that_comes_while_filters_are_replaced_keeps_the_old_ones),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
