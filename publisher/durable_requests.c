@@ -253,12 +253,9 @@ static void change_for(struct mr_pump *pump, struct mr_control *control,
         mr_control_fail(control, MR_CONTROL_UNAVAILABLE, "out of memory, try again");
 }
 
-static void renew(struct mr_pump *pump, struct mr_control *control, uint64_t now_ns)
+/* A ttl from now, in memory. Returns when that is on the wall clock. */
+static int64_t extend(struct mr_pump *pump, struct mr_lease *lease, uint64_t now_ns)
 {
-    struct mr_subscription *s = known(pump, control, now_ns);
-    if (!s)
-        return;
-    struct mr_lease *lease = s->lease;
     struct mr_spec_head head;
     memcpy(&head, lease->record, sizeof head);
     head.deadline_ns = lease->deadline_ns = now_ns + lease->ttl_s * MR_NS_PER_S;
@@ -266,12 +263,28 @@ static void renew(struct mr_pump *pump, struct mr_control *control, uint64_t now
     memcpy(head.boot_id, pump->durable.boot_id, sizeof head.boot_id);
     memcpy(lease->record, &head, sizeof head);
     mr_wheel_put(&pump->durable.wheel, lease);
-    control->expires_us = head.expires_us;
+    return head.expires_us;
+}
+
+/* While it is being replaced the store has its replacement, which lives as long from now on; what
+ * is on its way there has been given its time a moment ago. */
+static void renew(struct mr_pump *pump, struct mr_control *control, uint64_t now_ns)
+{
+    struct mr_subscription *s = known(pump, control, now_ns);
+    if (!s)
+        return;
+    struct mr_lease *kept = s->lease;
+    control->expires_us = extend(pump, kept, now_ns);
+    if (kept->successor) {
+        kept = kept->successor->lease;
+        control->expires_us = extend(pump, kept, now_ns);
+    }
     mr_count(pump->cell, MR_COUNTER_RENEWALS, 1);
     struct mr_store_change change = {.table = MR_STORE_SUBSCRIPTIONS,
                                      .key = s->client_id,
-                                     .value = {lease->record, lease->record_len}};
-    change_for(pump, control, &change);
+                                     .value = {kept->record, kept->record_len}};
+    if (!kept->replacing)
+        change_for(pump, control, &change);
 }
 
 /* Also one that is not there is taken out of the store: an earlier commit may have failed. */

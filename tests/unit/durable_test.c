@@ -336,6 +336,33 @@ static void a_gateway_that_comes_while_filters_are_replaced_keeps_the_old_ones(v
     }
 }
 
+static void a_renewal_while_filters_are_replaced_leaves_the_new_ones_in_the_store(void **state)
+{
+    (void)state;
+    for (int waits = 0; waits < 2; waits++) { /* for the store, for the shards */
+        struct ask put, renewal;
+        start_with("lmdb", 1);
+        assert_int_equal(asked(MR_CONTROL_REGISTER, "g1", "x", 0), MR_CONTROL_OK);
+        ask(&put, MR_CONTROL_REPLACE, "g1", "x", 1);
+        for (int i = 0; i < 5000 && waits && !named("x")->lease->successor; i++)
+            turns(1);
+        const struct mr_subscription *successor = named("x")->lease->successor;
+        uint64_t deadline_ns = successor ? successor->lease->deadline_ns : 0;
+        ask(&renewal, MR_CONTROL_RENEW, NULL, "x", 0);
+        turn();
+        assert_true(!successor || successor->lease->deadline_ns > deadline_ns);
+        assert_int_equal(finish(&renewal), MR_CONTROL_OK);
+        assert_int_equal(finish(&put), MR_CONTROL_OK);
+        restart();
+        gateway(MR_REQUEST_OPEN, 1);
+        speak(1, "g1", UINT64_MAX);
+        settle();
+        append(40);
+        check_all(1, "x", 1, 0);
+        stop();
+    }
+}
+
 int main(void)
 {
     mr_log_setup(MR_LOG_ERROR, MR_LOG_TEXT, "test");
@@ -347,6 +374,7 @@ int main(void)
         cmocka_unit_test(what_is_acknowledged_is_there_after_a_restart_whatever_its_marker),
         cmocka_unit_test(a_catch_up_gets_all_that_the_old_filters_matched_before_they_are_replaced),
         cmocka_unit_test(a_gateway_that_comes_while_filters_are_replaced_keeps_the_old_ones),
+        cmocka_unit_test(a_renewal_while_filters_are_replaced_leaves_the_new_ones_in_the_store),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
