@@ -6,10 +6,16 @@
 
 enum { OLD_RECORDS_TURN = 4096 }; /* of the old part of the log in one turn: about a millisecond */
 
-void mr_confirm_fini(struct mr_confirm *confirm)
+static void leave_old(struct mr_confirm *confirm)
 {
     if (confirm->reader)
         mr_log_reader_close(&confirm->reader);
+    confirm->have_ahead = false;
+}
+
+void mr_confirm_fini(struct mr_confirm *confirm)
+{
+    leave_old(confirm);
     free(confirm->queue);
     confirm->queue = NULL;
 }
@@ -61,11 +67,10 @@ enum mr_rc mr_confirm_init(struct mr_confirm *confirm, const char *log_dir, uint
     confirm->queue = calloc(MR_CONFIRM_QUEUE, sizeof *confirm->queue);
     if (!confirm->queue)
         return mr_fail(err, MR_FATAL, "allocate %d source positions", MR_CONFIRM_QUEUE);
-    if (log->last > 0 && checkpoint >= log->last) {
-        struct mr_confirm_entry entry = {.sequence = log->last};
-        entry.position.len = log->position_len;
-        memcpy(entry.position.bytes, log->position, log->position_len);
-        take(confirm, &entry);
+    if (log->last > 0) {
+        struct mr_position end = {.len = log->position_len};
+        memcpy(end.bytes, log->position, log->position_len);
+        mr_confirm_add(confirm, log->last, &end);
     }
     return MR_OK;
 }
@@ -121,42 +126,45 @@ static enum mr_rc read_old(struct mr_confirm *confirm, uint64_t checkpoint, stru
 static enum mr_rc follow_old(struct mr_confirm *confirm, uint64_t checkpoint, struct mr_err *err)
 {
     enum mr_rc rc = read_old(confirm, checkpoint, err);
-    if (rc != MR_OK)
-        return rc == MR_AGAIN ? MR_OK : mr_err_prefix(err, "look up what the checkpoint allows");
-    /* The last old record ended its batch. */
-    if (confirm->old_read >= confirm->old_last && checkpoint >= confirm->old_last) {
-        if (confirm->have_ahead)
+    /* Retention was faster. What it removes lies at or before the checkpoint, and so does what was
+     * read before it; the next turn goes on at the floor. */
+    if (rc == MR_USAGE) {
+        if (confirm->have_ahead && confirm->ahead.sequence <= checkpoint)
             take(confirm, &confirm->ahead);
-        mr_log_reader_close(&confirm->reader);
-        confirm->old_read = UINT64_MAX;
+        leave_old(confirm);
+        return MR_OK;
     }
-    return MR_OK;
+    return rc == MR_OK || rc == MR_AGAIN ? MR_OK
+                                         : mr_err_prefix(err, "look up what the checkpoint allows");
 }
 
-static void follow_queue(struct mr_confirm *confirm, uint64_t checkpoint)
+/* False: the queue has nothing for this checkpoint. */
+static bool follow_queue(struct mr_confirm *confirm, uint64_t checkpoint)
 {
     uint32_t done = 0;
     while (done < confirm->count && confirm->queue[done].sequence <= checkpoint)
         done++;
     if (done == 0)
-        return;
+        return false;
     take(confirm, &confirm->queue[done - 1]);
     memmove(confirm->queue, confirm->queue + done,
             (confirm->count - done) * sizeof *confirm->queue);
     confirm->count -= done;
+    return true;
 }
 
 enum mr_rc mr_confirm_turn(struct mr_confirm *confirm, struct mr_source *source,
                            uint64_t checkpoint, bool idle, uint64_t now_ns, struct mr_err *err)
 {
-    /* old_read starts at the checkpoint: nothing old is worth reading before that moves. */
-    if (confirm->old_read < confirm->old_last && checkpoint >= confirm->old_read) {
+    if (follow_queue(confirm, checkpoint)) { /* no position of the old part is further */
+        leave_old(confirm);
+        confirm->old_read = UINT64_MAX;
+    } else if (confirm->old_read < confirm->old_last && checkpoint >= confirm->old_read) {
+        /* old_read starts at the checkpoint: nothing old is worth reading before that moves. */
         enum mr_rc rc = follow_old(confirm, checkpoint, err);
         if (rc != MR_OK)
             return rc;
     }
-    if (confirm->count > 0 && confirm->queue[0].sequence <= checkpoint)
-        follow_queue(confirm, checkpoint);
     bool due = now_ns - confirm->called_ns >= MR_NS_PER_S;
     if (!source->ops->confirm || !confirm->have || (!confirm->fresh && !due))
         return MR_OK;

@@ -1,6 +1,6 @@
 /* puller/confirm.h: which source position belongs to the checkpoint. A queue of (sequence,
- * position), one a batch, thinned out when it is full; what a predecessor logged is looked up in
- * the log. */
+ * position), one a batch, thinned out when it is full; what a predecessor logged before its last
+ * batch is looked up in the log. */
 #ifndef MR_PULLER_CONFIRM_H
 #define MR_PULLER_CONFIRM_H
 #include "puller/source.h"

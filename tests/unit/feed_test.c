@@ -421,6 +421,62 @@ static void the_queue_of_positions_is_thinned_and_never_runs_ahead(void **state)
     mr_confirm_fini(&confirm);
 }
 
+/* A record of 4 KiB in a batch of its own, whose position is its number. */
+static void append(struct mr_log_writer *log, uint32_t number, struct bench *b)
+{
+    void *room;
+    enum mr_rc rc;
+    while ((rc = mr_log_claim(log, 4096, &room)) == MR_FULL) {
+        ok(b, mr_log_poll(log, 0, mr_clock_ns(), &b->err));
+        usleep(1000);
+    }
+    assert_int_equal(rc, MR_OK);
+    memset(room, 0, 4096);
+    assert_int_equal(mr_log_commit(log, 4096), number);
+    ok(b, mr_log_seal(log, &number, sizeof number, mr_clock_ns(), &b->err));
+}
+
+static void what_retention_removes_first_holds_up_no_confirmation(void **state)
+{
+    enum { RECORDS = 80, READ = 5, RELEASED = 70 };
+    struct bench *b = *state;
+    const struct mr_source_ops ops = {.name = "noting", .confirm = note_confirm};
+    struct mr_source source = {.ops = &ops};
+    struct mr_confirm confirm;
+    struct mr_log_writer *log;
+    struct mr_log_state at;
+    char dir[96];
+    snprintf(dir, sizeof dir, "%s/retired", b->dir);
+    struct mr_log_options options = {.dir = dir,
+                                     .segment_bytes = 1 << 16,
+                                     .batch_bytes = 1 << 13,
+                                     .retention_bytes = UINT64_MAX,
+                                     .retention_age_ns = UINT64_MAX};
+    told.calls = told.last = 0;
+    told.answer = MR_OK;
+    ok(b, mr_log_writer_open(&log, &options, &b->err));
+    for (uint32_t i = 1; i <= RECORDS; i++)
+        append(log, i, b);
+    ok(b, mr_log_writer_close(&log, &b->err));
+    options.retention_bytes = 1;
+    ok(b, mr_log_writer_open(&log, &options, &b->err));
+    mr_log_writer_state(log, &at);
+    ok(b, mr_confirm_init(&confirm, dir, 0, &at, &b->err));
+    ok(b, mr_confirm_turn(&confirm, &source, READ, false, mr_clock_ns(), &b->err));
+    assert_int_equal(told.last, READ);
+    for (int i = 0; i < 5000 && at.floor <= 3 * RECORDS / 5; i++) {
+        ok(b, mr_log_poll(log, RELEASED, mr_clock_ns(), &b->err));
+        mr_log_writer_state(log, &at);
+        usleep(1000);
+    }
+    assert_true(at.floor > 3 * RECORDS / 5); /* what is read next is gone */
+    for (int i = 0; i < 5 && told.last < RELEASED; i++)
+        ok(b, mr_confirm_turn(&confirm, &source, RELEASED, false, mr_clock_ns(), &b->err));
+    assert_int_equal(told.last, RELEASED);
+    mr_confirm_fini(&confirm);
+    ok(b, mr_log_writer_close(&log, &b->err));
+}
+
 #define with_bench(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
@@ -437,6 +493,7 @@ int main(void)
         with_bench(a_board_that_makes_no_sense_is_refused),
         with_bench(a_change_of_rings_that_is_given_up_leaves_the_old_ones_in_force),
         with_bench(the_queue_of_positions_is_thinned_and_never_runs_ahead),
+        with_bench(what_retention_removes_first_holds_up_no_confirmation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
