@@ -145,43 +145,57 @@ void mr_mongo_command_oldest(struct mr_bson_writer *w)
     mr_bson_end(w);
 }
 
+static void put_behind(struct mr_bson_writer *w, const struct mr_bson_value *after)
+{
+    mr_bson_begin_document(w, MR_STR("_id"));
+    if (mr_mongo_key_is_nan(after)) /* nothing is greater, and all numbers come behind it */
+        mr_bson_put_double(w, MR_STR("$gte"), -__builtin_inf());
+    else
+        mr_bson_put_value(w, MR_STR("$gt"), after);
+    mr_bson_end(w);
+}
+
+/* From this kind on; there is one. */
 static void put_kinds(struct mr_bson_writer *w, int kind)
 {
     char key[12];
+    mr_bson_begin_document(w, MR_STR("_id"));
+    mr_bson_begin_array(w, MR_STR("$type"));
     for (int i = 0; kind < MR_MONGO_KIND_COUNT; i++, kind++) {
         snprintf(key, sizeof key, "%d", i);
         mr_bson_put_string(w, mr_str_from(key),
                            mr_str_from(mr_mongo_kind_name((enum mr_mongo_kind)kind)));
     }
+    mr_bson_end(w);
+    mr_bson_end(w);
 }
 
-/* $gt finds values of the same kind only; so the kinds are read one after the other. */
-static void put_range(struct mr_bson_writer *w, const struct mr_bson_value *after, bool beyond)
+/* $gt finds values of the same kind only; the later kinds are asked for by name. In one read: two
+ * would be as of two times, and a document that came between them would be in neither. */
+static void put_range(struct mr_bson_writer *w, const struct mr_bson_value *after)
 {
-    mr_bson_begin_document(w, MR_STR("filter"));
-    if (after && !beyond) {
-        mr_bson_begin_document(w, MR_STR("_id"));
-        if (mr_mongo_key_is_nan(after)) /* nothing is greater, and all numbers come behind it */
-            mr_bson_put_double(w, MR_STR("$gte"), -__builtin_inf());
-        else
-            mr_bson_put_value(w, MR_STR("$gt"), after);
-        mr_bson_end(w);
-    } else if (after) {
-        mr_bson_begin_document(w, MR_STR("_id"));
-        mr_bson_begin_array(w, MR_STR("$type"));
-        put_kinds(w, (int)mr_mongo_kind_of(after->type) + 1);
-        mr_bson_end(w);
+    int later = (int)mr_mongo_kind_of(after->type) + 1;
+    mr_bson_begin_array(w, MR_STR("$or"));
+    mr_bson_begin_document(w, MR_STR("0"));
+    put_behind(w, after);
+    mr_bson_end(w);
+    if (later < MR_MONGO_KIND_COUNT) {
+        mr_bson_begin_document(w, MR_STR("1"));
+        put_kinds(w, later);
         mr_bson_end(w);
     }
     mr_bson_end(w);
 }
 
 void mr_mongo_command_chunk(struct mr_bson_writer *w, struct mr_str collection,
-                            const struct mr_bson_value *after, bool beyond, uint64_t count)
+                            const struct mr_bson_value *after, uint64_t count)
 {
     begin(w);
     mr_bson_put_string(w, MR_STR("find"), collection);
-    put_range(w, after, beyond);
+    mr_bson_begin_document(w, MR_STR("filter"));
+    if (after)
+        put_range(w, after);
+    mr_bson_end(w);
     mr_bson_begin_document(w, MR_STR("sort"));
     mr_bson_put_int32(w, MR_STR("_id"), 1);
     mr_bson_end(w);

@@ -24,10 +24,9 @@ void mr_mongo_command_collections(struct mr_bson_writer *w);
 void mr_mongo_command_oldest(struct mr_bson_writer *w);
 
 /* The next documents of a collection in the order of their keys, as of one cluster time.
- *   after  the last key read, NULL none yet
- *   beyond the rest of after's kind has been read: what comes in later kinds */
+ *   after  the last key read, NULL: none yet */
 void mr_mongo_command_chunk(struct mr_bson_writer *w, struct mr_str collection,
-                            const struct mr_bson_value *after, bool beyond, uint64_t count);
+                            const struct mr_bson_value *after, uint64_t count);
 
 /* A cursor's answer. Absent parts are 0 or empty. MR_CORRUPT: it is none. */
 struct mr_mongo_cursor {

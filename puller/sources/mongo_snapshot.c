@@ -143,7 +143,6 @@ static enum mr_rc next_collection(struct mr_mongo_snapshot *snapshot, struct mr_
         return rc;
     snapshot->open = search.best[0] != '\0';
     snapshot->active = snapshot->open;
-    snapshot->beyond = false;
     snapshot->total = 0;
     memset(&snapshot->place, 0, sizeof snapshot->place);
     memcpy(snapshot->place.ns, search.best, sizeof search.best);
@@ -220,7 +219,7 @@ static enum mr_rc read_chunk(struct mr_mongo_snapshot *snapshot, struct mr_mongo
     snprintf(name, sizeof name, "%.*s", (int)database.len, database.data);
     if (snapshot->total == 0)
         snapshot->total = estimate(name, collection, conn, command);
-    mr_mongo_command_chunk(command, collection, key.type != 0 ? &key : NULL, snapshot->beyond,
+    mr_mongo_command_chunk(command, collection, key.type != 0 ? &key : NULL,
                            snapshot->filter->config->source_snapshot_rows);
     enum mr_rc rc = mr_mongo_conn_run(conn, name, mr_bson_bytes(command), &out->reply, err);
     if (rc != MR_OK)
@@ -253,15 +252,9 @@ enum mr_rc mr_mongo_snapshot_next(struct mr_mongo_snapshot *snapshot, struct mr_
         return MR_OK;
     }
     rc = read_chunk(snapshot, conn, command, out, err);
-    if (rc == MR_AGAIN && snapshot->place.key_type != 0 && !snapshot->beyond) {
-        snapshot->beyond = true; /* nothing more of this kind of keys; now of any later one */
-        mr_mongo_reply_free(&out->reply);
-        rc = read_chunk(snapshot, conn, command, out, err);
-    }
     if (rc != MR_OK && rc != MR_AGAIN)
         return rc;
     fill(snapshot, out);
-    snapshot->beyond = false;
     if (rc == MR_AGAIN) {
         out->last = true;
         snapshot->open = false;

@@ -10,7 +10,6 @@ struct mr_mongo_snapshot {
     const struct mr_mongo_filter *filter; /* borrowed */
     bool active;
     bool open;     /* place.ns is being read; else what comes behind it is next */
-    bool beyond;   /* what is left are keys of later kinds */
     uint64_t time; /* of the last chunk */
     uint64_t total;
     struct mr_mongo_snapshot_place place; /* behind the last document read */

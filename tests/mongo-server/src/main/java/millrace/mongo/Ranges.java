@@ -28,21 +28,15 @@ final class Ranges {
     }
 
     List<Document> find(Document filter, int limit) {
+        List<Document> wanted = conditions(filter);
         Collection<Document> range = documents.values();
-        Document byId = filter == null || filter.isEmpty() ? new Document() : (Document) filter.get("_id");
-        if (filter != null && !filter.isEmpty() && (filter.size() > 1 || byId == null)) {
-            throw new MongoServerError(2, "BadValue", "snapshot reads here know only filters on _id, got " + filter);
-        }
-        boolean bounded = byId.containsKey("$gt") || byId.containsKey("$gte");
-        Object from = byId.containsKey("$gt") ? byId.get("$gt") : byId.get("$gte");
-        if (bounded) {
-            range = documents.tailMap(from, byId.containsKey("$gte")).values();
+        if (wanted.size() > 0 && isBound(wanted.get(0))) { // what comes before it is in no other condition
+            range = documents.tailMap(boundOf(wanted.get(0))).values();
         }
         List<Document> found = new ArrayList<>();
         for (Document document : range) {
             Object id = document.get("_id");
-            if (bounded && kindOf(id) != kindOf(from) || byId.containsKey("$type")
-                && !isOf(id, byId.get("$type"))) {
+            if (!wanted.isEmpty() && wanted.stream().noneMatch(condition -> meets(id, condition))) {
                 continue;
             }
             found.add(document);
@@ -51,6 +45,40 @@ final class Ranges {
             }
         }
         return found;
+    }
+
+    /** What _id must meet, one of them: of {}, {_id: CONDITION} and {$or: [{_id: CONDITION}, ...]}. */
+    private static List<Document> conditions(Document filter) {
+        List<Document> conditions = new ArrayList<>();
+        if (filter == null || filter.isEmpty()) {
+            return conditions;
+        }
+        Collection<?> parts = filter.containsKey("$or") ? (Collection<?>) filter.get("$or") : List.of(filter);
+        for (Object part : parts) {
+            Document byId = (Document) ((Document) part).get("_id");
+            if (filter.size() > 1 || byId == null || ((Document) part).size() > 1) {
+                throw new MongoServerError(2, "BadValue", "snapshot reads here know only filters on _id, got " + filter);
+            }
+            conditions.add(byId);
+        }
+        return conditions;
+    }
+
+    private static boolean isBound(Document condition) {
+        return condition.containsKey("$gt") || condition.containsKey("$gte");
+    }
+
+    private static Object boundOf(Document condition) {
+        return condition.containsKey("$gt") ? condition.get("$gt") : condition.get("$gte");
+    }
+
+    private boolean meets(Object id, Document condition) {
+        if (!isBound(condition)) {
+            return isOf(id, condition.get("$type"));
+        }
+        Object bound = boundOf(condition);
+        int order = documents.comparator().compare(id, bound);
+        return kindOf(id) == kindOf(bound) && (order > 0 || order == 0 && condition.containsKey("$gte"));
     }
 
     private static boolean isOf(Object id, Object types) {
