@@ -12,6 +12,7 @@
 
 /* The stream waits while rows are read, and the server keeps WAL for it. */
 #define EPOCH_NS (UINT64_C(5) * MR_NS_PER_S)
+enum { OID_TEXT = 25, OID_VARCHAR = 1043 };
 enum { WAL_HEAD_BYTES = 1 + 8 + 8 + 8, BEGIN_BYTES = 1 + 8 + 8 + 4, BODY_BYTES = 256 * 1024 };
 
 static struct mr_pg_place *place_of(struct mr_pg_snapshot *s)
@@ -165,26 +166,38 @@ static enum mr_rc describe(struct mr_pg_snapshot *s, const struct mr_pg_result *
     return rc;
 }
 
+/* A value as its type's output function writes it, which is what ids are made of. A cast to text is
+ * something else for some types (inet, char(n), boolean); of text itself it is nothing, and leaves
+ * an index in that order of use. */
+static void add_text(uint32_t type_oid, const char *name, struct mr_pg_sql *sql)
+{
+    bool text = type_oid == OID_TEXT || type_oid == OID_VARCHAR;
+    mr_pg_sql_add(sql, text ? "" : "concat(");
+    mr_pg_sql_identifier(sql, name);
+    mr_pg_sql_add(sql, text ? "::text" : ")");
+}
+
 /* The order of mr_pg_place_ahead, in SQL. */
 static void add_order(const struct mr_pg_relation *table, struct mr_pg_sql *sql)
 {
-    bool numeric = mr_pg_place_numeric(table);
     uint32_t seen = 0;
     for (uint32_t i = 0; i < table->column_count; i++) {
+        const struct mr_pg_column *column = &table->columns[i];
         char name[256];
-        if (!table->columns[i].key)
+        if (!column->key)
             continue;
-        snprintf(name, sizeof name, "%.*s", (int)table->columns[i].name.len,
-                 table->columns[i].name.data);
-        if (seen++ > 0)
-            mr_pg_sql_add(sql, " || ',' || ");
-        mr_pg_sql_add(sql, table->key_count > 1 ? "coalesce(replace(replace(" : "(");
-        mr_pg_sql_identifier(sql, name);
-        mr_pg_sql_add(sql, numeric ? ")" : "::text");
-        if (table->key_count > 1)
-            mr_pg_sql_add(sql, ", E'\\\\', E'\\\\\\\\'), ',', E'\\\\,'), E'\\\\N')");
-        else if (!numeric)
-            mr_pg_sql_add(sql, ")");
+        snprintf(name, sizeof name, "%.*s", (int)column->name.len, column->name.data);
+        if (mr_pg_place_numeric(table)) {
+            mr_pg_sql_identifier(sql, name);
+        } else if (table->key_count == 1) {
+            add_text(column->type_oid, name, sql);
+        } else {
+            mr_pg_sql_add(sql, seen++ > 0 ? " || ',' || CASE WHEN " : "CASE WHEN ");
+            mr_pg_sql_identifier(sql, name);
+            mr_pg_sql_add(sql, " IS NULL THEN E'\\\\N' ELSE replace(replace(");
+            add_text(column->type_oid, name, sql);
+            mr_pg_sql_add(sql, ", E'\\\\', E'\\\\\\\\'), ',', E'\\\\,') END");
+        }
     }
 }
 
