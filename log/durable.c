@@ -43,6 +43,7 @@ void mr_log_durable_start(struct mr_log_writer *w, uint64_t now_ns, bool force)
         w->op_sync = (struct mr_log_op){.kind = MR_LOG_OP_SYNC_DATA, .fd = oldest->fd};
     w->sync_end = oldest->end;
     w->sync_sequence = oldest->end_sequence;
+    w->sync_seals = oldest->end_seals;
     if (w->dir_dirty)
         w->dir_dirty = false; /* what is named from now on needs another one */
     mr_log_io_submit(w->io, &w->op_sync);
@@ -65,6 +66,7 @@ static enum mr_rc data_synced(struct mr_log_writer *w, struct mr_err *err)
     oldest->synced = w->sync_end;
     oldest->synced_sequence = w->sync_sequence;
     w->state.durable = w->sync_sequence;
+    w->state.durable_seals = w->sync_seals;
     w->state.syncs++;
     MR_CRASH("log.synced");
     enum mr_rc rc = write_mark(w, oldest, err);

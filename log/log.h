@@ -44,10 +44,12 @@ MR_MUST_USE enum mr_rc mr_log_writer_close(struct mr_log_writer **writer, struct
 /* State after open and as it runs. Sequences are of the last record; 0: none. */
 struct mr_log_state {
     uint64_t log_id;
-    uint64_t last;    /* appended */
-    uint64_t written; /* in the file: any process can read it, survives kill -9 */
-    uint64_t durable; /* on disk: survives power loss */
-    uint64_t floor;   /* oldest record kept; last + 1 when there is none */
+    uint64_t last;                 /* appended */
+    uint64_t written;              /* in the file: any process can read it, survives kill -9 */
+    uint64_t durable;              /* on disk: survives power loss */
+    uint64_t floor;                /* oldest record kept; last + 1 when there is none */
+    uint64_t seals, durable_seals; /* since open: batches sealed, and how many of them are on disk.
+                                    * What no sequence tells of a batch that is a position alone */
     uint64_t size_bytes, written_bytes, syncs, torn_bytes;
     uint32_t segments;
     uint32_t position_len; /* of the last batch: where the source goes on */

@@ -155,6 +155,7 @@ static void begin_live(struct mr_log_writer *w)
                                                     .first_sequence = w->spare_head.first_sequence,
                                                     .end = MR_LOG_DATA_OFFSET,
                                                     .end_sequence = w->batch_first - 1,
+                                                    .end_seals = w->state.seals,
                                                     .synced = MR_LOG_DATA_OFFSET,
                                                     .synced_sequence = w->batch_first - 1};
     w->spare_fd = -1;
@@ -188,6 +189,7 @@ enum mr_rc mr_log_roll_write(struct mr_log_writer *w, struct mr_log_live *live, 
         MR_CRASH("log.written");
         live->end += head->length;
         live->end_sequence = head->first_sequence + head->count - 1;
+        live->end_seals = w->state.seals + 1;
         return MR_OK;
     }
     return mr_fail(err, MR_FATAL,

@@ -298,6 +298,7 @@ enum mr_rc mr_log_seal(struct mr_log_writer *w, const void *position, uint32_t p
         return keep_failure(w, rc, err);
     w->state.written = w->state.last;
     w->state.written_bytes += head->length;
+    w->state.seals++;
     w->state.position_len = position_len;
     if (position_len > 0)
         memmove(w->state.position, position, position_len); /* it may be our own */

@@ -18,6 +18,7 @@ struct mr_log_live {
     uint64_t salt;
     uint64_t first_sequence;
     uint64_t end, end_sequence;       /* written */
+    uint64_t end_seals;               /* state.seals with the last batch in it */
     uint64_t synced, synced_sequence; /* on disk, as far as this segment goes */
 };
 
@@ -55,7 +56,7 @@ struct mr_log_writer {
 
     struct mr_log_op op_sync, op_spare, op_unlink, op_timer;
     char unlink_name[MR_LOG_NAME_MAX];
-    uint64_t sync_end, sync_sequence; /* what the running fdatasync covers of live[0] */
+    uint64_t sync_end, sync_sequence, sync_seals; /* what the running fdatasync covers of live[0] */
     uint64_t sync_started_ns;
     uint64_t unsynced_bytes;
     bool dir_dirty; /* a name was given or removed since the directory was synced */

@@ -23,6 +23,7 @@ void mr_confirm_fini(struct mr_confirm *confirm)
 static void copy_entry(struct mr_confirm_entry *to, const struct mr_confirm_entry *from)
 {
     to->sequence = from->sequence;
+    to->seal = from->seal;
     to->position.len = from->position.len;
     memcpy(to->position.bytes, from->position.bytes, from->position.len);
 }
@@ -36,19 +37,21 @@ static void thin_out(struct mr_confirm *confirm)
     confirm->count = kept;
 }
 
-void mr_confirm_add(struct mr_confirm *confirm, uint64_t sequence,
+void mr_confirm_add(struct mr_confirm *confirm, uint64_t sequence, uint64_t seal,
                     const struct mr_position *position)
 {
     static_assert(MR_CONFIRM_QUEUE % 2 == 0, "the newest entry has an odd index when it is full");
-    struct mr_confirm_entry *last = confirm->count > 0 ? &confirm->queue[confirm->count - 1] : NULL;
-    MR_ASSERT(!last || last->sequence <= sequence);
-    /* Without an event in between the newer position covers as much and more. */
-    if (!last || last->sequence != sequence) {
-        if (confirm->count == MR_CONFIRM_QUEUE)
-            thin_out(confirm);
-        last = &confirm->queue[confirm->count++];
-    }
+    uint32_t count = confirm->count;
+    MR_ASSERT(count == 0 || confirm->queue[count - 1].sequence <= sequence);
+    /* Without an event in between the newest position covers as much and more. An older one is kept
+     * beside it, which gets to the disk however often the newest is replaced. */
+    if (count > 1 && confirm->queue[count - 2].sequence == sequence)
+        confirm->count--;
+    else if (count == MR_CONFIRM_QUEUE)
+        thin_out(confirm);
+    struct mr_confirm_entry *last = &confirm->queue[confirm->count++];
     last->sequence = sequence;
+    last->seal = seal;
     last->position.len = position->len;
     memcpy(last->position.bytes, position->bytes, position->len);
 }
@@ -70,7 +73,7 @@ enum mr_rc mr_confirm_init(struct mr_confirm *confirm, const char *log_dir, uint
     if (log->last > 0) {
         struct mr_position end = {.len = log->position_len};
         memcpy(end.bytes, log->position, log->position_len);
-        mr_confirm_add(confirm, log->last, &end);
+        mr_confirm_add(confirm, log->last, 0, &end); /* a log that was opened is on disk */
     }
     return MR_OK;
 }
@@ -139,10 +142,11 @@ static enum mr_rc follow_old(struct mr_confirm *confirm, uint64_t checkpoint, st
 }
 
 /* False: the queue has nothing for this checkpoint. */
-static bool follow_queue(struct mr_confirm *confirm, uint64_t checkpoint)
+static bool follow_queue(struct mr_confirm *confirm, uint64_t checkpoint, uint64_t durable_seals)
 {
     uint32_t done = 0;
-    while (done < confirm->count && confirm->queue[done].sequence <= checkpoint)
+    while (done < confirm->count && confirm->queue[done].sequence <= checkpoint &&
+           confirm->queue[done].seal <= durable_seals)
         done++;
     if (done == 0)
         return false;
@@ -154,9 +158,11 @@ static bool follow_queue(struct mr_confirm *confirm, uint64_t checkpoint)
 }
 
 enum mr_rc mr_confirm_turn(struct mr_confirm *confirm, struct mr_source *source,
-                           uint64_t checkpoint, bool idle, uint64_t now_ns, struct mr_err *err)
+                           uint64_t checkpoint, uint64_t durable_seals, uint64_t now_ns,
+                           struct mr_err *err)
 {
-    if (follow_queue(confirm, checkpoint)) { /* no position of the old part is further */
+    if (follow_queue(confirm, checkpoint,
+                     durable_seals)) { /* no position of the old part is further */
         leave_old(confirm);
         confirm->old_read = UINT64_MAX;
     } else if (confirm->old_read < confirm->old_last && checkpoint >= confirm->old_read) {
@@ -171,5 +177,5 @@ enum mr_rc mr_confirm_turn(struct mr_confirm *confirm, struct mr_source *source,
     confirm->fresh = false;
     confirm->called_ns = now_ns;
     MR_ASSERT(confirm->best.sequence <= checkpoint);
-    return source->ops->confirm(source, &confirm->best.position, idle, err);
+    return source->ops->confirm(source, &confirm->best.position, err);
 }

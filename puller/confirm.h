@@ -10,7 +10,8 @@ enum { MR_CONFIRM_QUEUE = 512 };
 struct mr_confirm {
     struct mr_confirm_entry {
         uint64_t
-            sequence; /* every event of the source through position has a sequence through this */
+            sequence;  /* every event of the source through position has a sequence through this */
+        uint64_t seal; /* of the batch that holds position: on disk when so many are */
         struct mr_position position;
     } * queue;
     uint32_t count;
@@ -31,12 +32,13 @@ MR_MUST_USE enum mr_rc mr_confirm_init(struct mr_confirm *confirm, const char *l
                                        uint64_t checkpoint, const struct mr_log_state *log,
                                        struct mr_err *err);
 void mr_confirm_fini(struct mr_confirm *confirm);
-/* A batch that ends in sequence was sealed with this position. */
-void mr_confirm_add(struct mr_confirm *confirm, uint64_t sequence,
+/* A batch that ends in sequence was sealed with this position, as the log's seal number seal. */
+void mr_confirm_add(struct mr_confirm *confirm, uint64_t sequence, uint64_t seal,
                     const struct mr_position *position);
-/* Tell the source what the checkpoint allows: when it moved to another position, and once a second.
- *   idle  everything read is at or before the checkpoint */
+/* Tell the source what the checkpoint allows and the disk holds: when that is another position, and
+ * once a second.
+ *   durable_seals  as the log's state says */
 MR_MUST_USE enum mr_rc mr_confirm_turn(struct mr_confirm *confirm, struct mr_source *source,
-                                       uint64_t checkpoint, bool idle, uint64_t now_ns,
+                                       uint64_t checkpoint, uint64_t durable_seals, uint64_t now_ns,
                                        struct mr_err *err);
 #endif

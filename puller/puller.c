@@ -229,7 +229,8 @@ static enum mr_rc seal(struct mr_puller *puller, uint64_t now_ns, struct mr_err 
         return rc == MR_FULL ? MR_OK : rc; /* the disk is behind: sealed in a later turn */
     puller->sealed_ns = now_ns;
     uint64_t last = mr_log_next_sequence(puller->log) - 1;
-    mr_confirm_add(&puller->confirm, last, &intake->position);
+    mr_log_writer_state(puller->log, &puller->state);
+    mr_confirm_add(&puller->confirm, last, puller->state.seals, &intake->position);
     mr_meter_add(&puller->meter, last, events, intake->batch_ns);
     return MR_OK;
 }
@@ -335,8 +336,8 @@ static enum mr_rc turn(struct mr_puller *puller, uint64_t now_ns, uint64_t *done
         return rc;
     /* What was sealed in this turn was read at its start: the time between is what is measured. */
     follow_log(puller, puller->state.last != last_before ? mr_clock_ns() : now_ns);
-    bool idle = checkpoint >= puller->state.last && puller->intake.batch_count == 0;
-    rc = mr_confirm_turn(&puller->confirm, puller->source, checkpoint, idle, now_ns, err);
+    rc = mr_confirm_turn(&puller->confirm, puller->source, checkpoint, puller->state.durable_seals,
+                         now_ns, err);
     if (rc == MR_OK)
         rc = follow_drain(puller, err);
     show_stage(puller, now_ns);

@@ -56,11 +56,10 @@ struct mr_source_ops {
     /* MUST. What to wait for when poll emitted nothing: a descriptor (fd -1: none) and a time at
      * which to poll again at the latest (UINT64_MAX: none). */
     void (*wait)(struct mr_source *source, struct pollfd *fd, uint64_t *wake_ns);
-    /* MAY. Every event through the one with this position is delivered and on disk: acknowledge it
-     * to the source. idle: nothing is under way between source and checkpoint, so whatever the
-     * source has said since that carried no event may be acknowledged too. Called about once a
-     * second and whenever the checkpoint moved. */
-    enum mr_rc (*confirm)(struct mr_source *source, const struct mr_position *position, bool idle,
+    /* MAY. Every event through the one with this position is delivered, and the position is on
+     * disk: acknowledge it to the source. Called about once a second and whenever the checkpoint
+     * moved. */
+    enum mr_rc (*confirm)(struct mr_source *source, const struct mr_position *position,
                           struct mr_err *err);
     /* MUST. */
     void (*close)(struct mr_source *source);

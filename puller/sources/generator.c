@@ -213,9 +213,8 @@ static void generator_wait(struct mr_source *source, struct pollfd *fd, uint64_t
 }
 
 static enum mr_rc generator_confirm(struct mr_source *source, const struct mr_position *position,
-                                    bool idle, struct mr_err *err)
+                                    struct mr_err *err)
 {
-    (void)idle;
     uint64_t index;
     if (position->len != sizeof index)
         return mr_reject(err, MR_CORRUPT, "generator: a position of %u bytes", position->len);

@@ -115,9 +115,8 @@ static void jetstream_wait(struct mr_source *source, struct pollfd *fd, uint64_t
 }
 
 static enum mr_rc jetstream_confirm(struct mr_source *source, const struct mr_position *position,
-                                    bool idle, struct mr_err *err)
+                                    struct mr_err *err)
 {
-    (void)idle;
     struct place place;
     if (position->len != sizeof place)
         return mr_reject(err, MR_CORRUPT, "jetstream: a position of %u bytes", position->len);

@@ -505,10 +505,9 @@ static void mongo_wait(struct mr_source *source, struct pollfd *fd, uint64_t *wa
 
 /* MongoDB keeps no place for us: its oplog is as long as it is. */
 static enum mr_rc mongo_confirm(struct mr_source *source, const struct mr_position *position,
-                                bool idle, struct mr_err *err)
+                                struct mr_err *err)
 {
     struct mr_mongo_position confirmed;
-    (void)idle;
     if (position->len == 0)
         return MR_OK;
     enum mr_rc rc = mr_mongo_position_decode(position, &confirmed, err);

@@ -65,7 +65,6 @@ struct pg_source {
     uint64_t paced_ns;    /* nothing is read before */
     uint64_t received_ns; /* when the server was last heard, or could not be for a full intake */
     uint64_t durable_lsn; /* confirmed by the puller */
-    uint64_t idle_lsn;    /* confirmed by it on an idle stream, to be acknowledged a call later */
     uint64_t random;
     int server_pid; /* of the last connection */
 };
@@ -517,12 +516,10 @@ static void pg_wait(struct mr_source *source, struct pollfd *fd, uint64_t *wake_
         *wake_ns = 0;
 }
 
-/* Only what is durable may be acknowledged: a slot that is ahead of the log then means that
- * somebody else has moved it. A position without events may be in the log's file only when it is
- * confirmed, and the stream is idle then: it waits for the next call, about a second later, when it
- * is on disk. */
+/* Only what is durable is acknowledged: a slot that is ahead of the log then means that somebody
+ * else has moved it. */
 static enum mr_rc pg_confirm(struct mr_source *source, const struct mr_position *position,
-                             bool idle, struct mr_err *err)
+                             struct mr_err *err)
 {
     struct pg_source *s = of(source);
     struct mr_pg_position confirmed;
@@ -531,12 +528,10 @@ static enum mr_rc pg_confirm(struct mr_source *source, const struct mr_position 
     enum mr_rc rc = mr_pg_position_decode(position, &confirmed, err);
     if (rc != MR_OK)
         return rc;
-    uint64_t lsn = idle && confirmed.lsn > s->idle_lsn ? s->idle_lsn : confirmed.lsn;
-    s->idle_lsn = confirmed.lsn;
-    if (lsn > s->durable_lsn) {
-        s->durable_lsn = lsn;
+    if (confirmed.lsn > s->durable_lsn) {
+        s->durable_lsn = confirmed.lsn;
         s->feedback_due = true;
-        mr_gauge(s->base.cell, MR_COUNTER_SOURCE_CONFIRMED, lsn);
+        mr_gauge(s->base.cell, MR_COUNTER_SOURCE_CONFIRMED, confirmed.lsn);
     }
     /* Also when nothing moved: while the puller drains or is paused this is the only call there is,
      * and the server wants to hear of us. */

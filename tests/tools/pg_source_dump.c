@@ -230,7 +230,7 @@ static enum mr_rc run_source(struct run *run, struct mr_source *source, struct m
             after_ns - confirmed_ns > 200 * MR_NS_PER_MS) {
             fflush(intake->out);
             confirmed_ns = after_ns;
-            rc = source->ops->confirm(source, &intake->position, intake->events == before, err);
+            rc = source->ops->confirm(source, &intake->position, err);
         }
         if ((intake->events_max && intake->events >= intake->events_max) ||
             (run->seconds > 0 && (double)(after_ns - start_ns) > run->seconds * 1e9))

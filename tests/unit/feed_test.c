@@ -375,10 +375,9 @@ static struct {
 } told;
 
 static enum mr_rc note_confirm(struct mr_source *source, const struct mr_position *position,
-                               bool idle, struct mr_err *err)
+                               struct mr_err *err)
 {
     (void)source;
-    (void)idle;
     told.calls++;
     assert_int_equal(position->len, sizeof told.last);
     memcpy(&told.last, position->bytes, sizeof told.last);
@@ -399,24 +398,25 @@ static void the_queue_of_positions_is_thinned_and_never_runs_ahead(void **state)
     for (uint32_t i = 1; i <= 4 * MR_CONFIRM_QUEUE; i++) {
         struct mr_position position = {.len = sizeof i};
         memcpy(position.bytes, &i, sizeof i);
-        mr_confirm_add(&confirm, i, &position);
+        mr_confirm_add(&confirm, i, i, &position);
         assert_true(confirm.count <= MR_CONFIRM_QUEUE);
     }
     uint64_t now_ns = 10 * MR_NS_PER_S;
     for (uint32_t checkpoint = 0; checkpoint <= 4 * MR_CONFIRM_QUEUE; checkpoint += 61) {
-        ok(b, mr_confirm_turn(&confirm, &source, checkpoint, false, now_ns++, &b->err));
+        ok(b, mr_confirm_turn(&confirm, &source, checkpoint, UINT64_MAX, now_ns++, &b->err));
         assert_true(told.last <= checkpoint);
         assert_true(checkpoint < 64 || told.last + 64 >= checkpoint);
     }
-    ok(b, mr_confirm_turn(&confirm, &source, 4 * MR_CONFIRM_QUEUE, true, now_ns, &b->err));
+    ok(b, mr_confirm_turn(&confirm, &source, 4 * MR_CONFIRM_QUEUE, UINT64_MAX, now_ns, &b->err));
     assert_int_equal(told.last, 4 * MR_CONFIRM_QUEUE); /* the newest is never thinned out */
     uint32_t calls = told.calls;
-    ok(b, mr_confirm_turn(&confirm, &source, 4 * MR_CONFIRM_QUEUE, true, now_ns, &b->err));
+    ok(b, mr_confirm_turn(&confirm, &source, 4 * MR_CONFIRM_QUEUE, UINT64_MAX, now_ns, &b->err));
     assert_int_equal(told.calls, calls); /* nothing new, and said less than a second ago */
     told.answer = MR_FATAL;
     now_ns += MR_NS_PER_S;
     assert_int_equal(
-        mr_confirm_turn(&confirm, &source, 4 * MR_CONFIRM_QUEUE, true, now_ns, &b->err), MR_FATAL);
+        mr_confirm_turn(&confirm, &source, 4 * MR_CONFIRM_QUEUE, UINT64_MAX, now_ns, &b->err),
+        MR_FATAL);
     assert_string_equal(b->err.text, "the source is gone");
     mr_confirm_fini(&confirm);
 }
@@ -462,7 +462,7 @@ static void what_retention_removes_first_holds_up_no_confirmation(void **state)
     ok(b, mr_log_writer_open(&log, &options, &b->err));
     mr_log_writer_state(log, &at);
     ok(b, mr_confirm_init(&confirm, dir, 0, &at, &b->err));
-    ok(b, mr_confirm_turn(&confirm, &source, READ, false, mr_clock_ns(), &b->err));
+    ok(b, mr_confirm_turn(&confirm, &source, READ, 0, mr_clock_ns(), &b->err));
     assert_int_equal(told.last, READ);
     for (int i = 0; i < 5000 && at.floor <= 3 * RECORDS / 5; i++) {
         ok(b, mr_log_poll(log, RELEASED, mr_clock_ns(), &b->err));
@@ -471,10 +471,42 @@ static void what_retention_removes_first_holds_up_no_confirmation(void **state)
     }
     assert_true(at.floor > 3 * RECORDS / 5); /* what is read next is gone */
     for (int i = 0; i < 5 && told.last < RELEASED; i++)
-        ok(b, mr_confirm_turn(&confirm, &source, RELEASED, false, mr_clock_ns(), &b->err));
+        ok(b, mr_confirm_turn(&confirm, &source, RELEASED, 0, mr_clock_ns(), &b->err));
     assert_int_equal(told.last, RELEASED);
     mr_confirm_fini(&confirm);
     ok(b, mr_log_writer_close(&log, &b->err));
+}
+
+static uint32_t told_at(struct bench *b, struct mr_confirm *confirm, uint64_t durable_seals)
+{
+    const struct mr_source_ops ops = {.name = "noting", .confirm = note_confirm};
+    struct mr_source source = {.ops = &ops};
+    told.last = 0;
+    ok(b, mr_confirm_turn(confirm, &source, 7, durable_seals, mr_clock_ns(), &b->err));
+    return told.last;
+}
+
+static void a_position_is_confirmed_once_it_is_on_disk_itself(void **state)
+{
+    struct bench *b = *state;
+    struct mr_confirm confirm;
+    struct mr_log_state log;
+    told.answer = MR_OK;
+    mr_log_writer_state(b->log, &log);
+    assert_int_equal(log.seals, 0);
+    ok(b, mr_confirm_init(&confirm, b->log_dir, 0, &log, &b->err));
+    /* One batch with event 7, then positions without an event, a few more each time than get to
+     * the disk. */
+    for (uint32_t i = 1; i <= 9; i++) {
+        struct mr_position position = {.len = sizeof i};
+        memcpy(position.bytes, &i, sizeof i);
+        mr_confirm_add(&confirm, 7, i, &position);
+    }
+    assert_int_equal(told_at(b, &confirm, 0), 0);
+    assert_int_equal(told_at(b, &confirm, 1), 1);
+    assert_int_equal(told_at(b, &confirm, 8), 0); /* nothing new */
+    assert_int_equal(told_at(b, &confirm, 9), 9);
+    mr_confirm_fini(&confirm);
 }
 
 #define with_bench(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
@@ -494,6 +526,7 @@ int main(void)
         with_bench(a_change_of_rings_that_is_given_up_leaves_the_old_ones_in_force),
         with_bench(the_queue_of_positions_is_thinned_and_never_runs_ahead),
         with_bench(what_retention_removes_first_holds_up_no_confirmation),
+        with_bench(a_position_is_confirmed_once_it_is_on_disk_itself),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -234,6 +234,7 @@ static void positions_without_records_are_kept_and_do_not_fill_the_disk(void **s
     mr_log_writer_state(w, &log);
     assert_int_equal(log.segments, 1);
     assert_int_equal(log.last, 0);
+    assert_int_equal(log.seals, 20000);
     assert_true(log.size_bytes < 8 * options.segment_bytes);
     usleep(50000);
     assert_ok(append_batch(w, 3, &err));
@@ -241,6 +242,10 @@ static void positions_without_records_are_kept_and_do_not_fill_the_disk(void **s
     mr_log_reader_close(&r);
     uint64_t position = 77;
     assert_ok(mr_log_seal(w, &position, sizeof position, mr_clock_ns(), &err));
+    assert_ok(mr_log_sync(w, &err));
+    mr_log_writer_state(w, &log);
+    assert_int_equal(log.seals, 20002);
+    assert_int_equal(log.durable_seals, 20002);
     assert_ok(mr_log_writer_close(&w, &err));
     assert_ok(mr_log_writer_open(&w, &options, &err));
     mr_log_writer_state(w, &log);
@@ -361,6 +366,7 @@ static void waits_for_durability_by_descriptor(struct mr_log_options options)
         } while (log.durable < log.last);
     }
     assert_int_equal(log.durable, 200);
+    assert_int_equal(log.durable_seals, 20);
     assert_true(log.syncs >= 1 && log.syncs <= 20);
     assert_ok(mr_log_writer_close(&w, &err));
 }

@@ -133,7 +133,8 @@ static uint32_t read_all(const struct mr_mongo_filter *filter, uint64_t *end)
 
 /* The stream's changes through the time of a chunk are left out: the chunk shows what they led to.
  */
-static void what_is_inserted_behind_the_last_key_is_in_a_chunk_or_later_than_all_of_them(void **state)
+static void what_is_inserted_behind_the_last_key_is_in_a_chunk_or_later_than_all_of_them(
+    void **state)
 {
     (void)state;
     static struct mr_config config;
