@@ -79,6 +79,8 @@ MR_MUST_USE enum mr_rc mr_log_poll(struct mr_log_writer *writer, uint64_t releas
                                    uint64_t now_ns, struct mr_err *err);
 /* Readable when mr_log_poll has something to collect. */
 int mr_log_fd(const struct mr_log_writer *writer);
+/* Start the fsync that is needed whatever the commit interval says; mr_log_poll collects it. */
+void mr_log_hurry(struct mr_log_writer *writer, uint64_t now_ns);
 /* Block until everything sealed is durable. */
 MR_MUST_USE enum mr_rc mr_log_sync(struct mr_log_writer *writer, struct mr_err *err);
 

@@ -326,6 +326,12 @@ enum mr_rc mr_log_poll(struct mr_log_writer *w, uint64_t releasable, uint64_t no
     return MR_OK;
 }
 
+void mr_log_hurry(struct mr_log_writer *w, uint64_t now_ns)
+{
+    if (w->failure.rc == MR_OK)
+        mr_log_durable_start(w, now_ns, true);
+}
+
 enum mr_rc mr_log_sync(struct mr_log_writer *w, struct mr_err *err)
 {
     struct mr_err unheard;

@@ -300,19 +300,22 @@ static void show_stage(struct mr_puller *puller, uint64_t now_ns)
                  stage_texts[stage], puller->state.last, puller->feed.sequence);
 }
 
-/* DRAIN: all that was read is in the rings and on disk. */
-static enum mr_rc follow_drain(struct mr_puller *puller, struct mr_err *err)
+/* DRAIN: all that was read is in the rings and on disk. However long the disk takes, the heart
+ * beats.
+ */
+static void follow_drain(struct mr_puller *puller, uint64_t now_ns)
 {
     if (puller->control.directive != MR_DIRECTIVE_DRAIN) {
         puller->drained = false;
-        return MR_OK;
+        return;
     }
     if (puller->drained || behind(puller) || puller->intake.batch_count > 0)
-        return MR_OK;
-    enum mr_rc rc = mr_log_sync(puller->log, err);
-    MR_CRASH("drain.synced");
-    puller->drained = rc == MR_OK;
-    return rc;
+        return;
+    puller->drained = puller->state.durable_seals == puller->state.seals;
+    if (puller->drained)
+        MR_CRASH("drain.synced");
+    else
+        mr_log_hurry(puller->log, now_ns);
 }
 
 static enum mr_rc turn(struct mr_puller *puller, uint64_t now_ns, uint64_t *done,
@@ -339,7 +342,7 @@ static enum mr_rc turn(struct mr_puller *puller, uint64_t now_ns, uint64_t *done
     rc = mr_confirm_turn(&puller->confirm, puller->source, checkpoint, puller->state.durable_seals,
                          now_ns, err);
     if (rc == MR_OK)
-        rc = follow_drain(puller, err);
+        follow_drain(puller, now_ns);
     show_stage(puller, now_ns);
     *done = fed + (puller->state.last - last_before);
     return rc;

@@ -98,3 +98,13 @@ def test_what_waits_for_the_disk_is_bounded_and_the_intake_waits_with_it(slow):
         assert 64 << 20 < waiting <= (256 << 20) + (8 << 20), waiting
         assert " died " not in instance.log_tail(10000)  # a slow disk is no hang
         assert instance.stop(60) == 0
+
+
+def test_a_drain_waits_for_a_slow_fsync_and_its_puller_beats_on(slow):
+    slow(1200)  # longer than supervisor.hang_timeout
+    with Instance({"source.kind": "generator", "generator.count": 10**9, "generator.rate": 1000,
+                   "matcher.shards": 1}) as instance:
+        instance.start(ready_seconds=60)
+        wait_for(lambda: (now := place(instance)) and now[0] > now[1], 20, "something to wait for the disk")
+        assert instance.stop(60) == 0
+        assert " died " not in instance.log_tail(10000), instance.log_tail(20)
