@@ -8,7 +8,7 @@ struct mr_js_reader {
     jsCtx *js;
     natsSubscription *sub;
     natsMsg *message; /* given out last */
-    uint64_t first, last;
+    struct mr_js_range range;
 };
 
 static enum mr_rc fail(struct mr_err *err, const char *what, const char *name, natsStatus status,
@@ -28,8 +28,10 @@ static enum mr_rc look_at(struct mr_js_reader *reader, const char *stream, struc
         s = js_GetStreamInfo(&info, reader->js, stream, NULL, &code);
     if (s != NATS_OK)
         return fail(err, "find stream", stream, s, code);
-    reader->last = info->State.LastSeq;
-    reader->first = info->State.Msgs > 0 ? info->State.FirstSeq : info->State.LastSeq + 1;
+    const jsStreamState *state = &info->State;
+    reader->range.last = state->LastSeq;
+    reader->range.first = state->Msgs > 0 ? state->FirstSeq : state->LastSeq + 1;
+    reader->range.created_ns = info->Created;
     jsStreamInfo_Destroy(info);
     return MR_OK;
 }
@@ -80,10 +82,9 @@ void mr_js_reader_close(struct mr_js_reader **out)
     *out = NULL;
 }
 
-void mr_js_reader_range(const struct mr_js_reader *reader, uint64_t *first, uint64_t *last)
+struct mr_js_range mr_js_reader_range(const struct mr_js_reader *reader)
 {
-    *first = reader->first;
-    *last = reader->last;
+    return reader->range;
 }
 
 static struct mr_str header(natsMsg *message, const char *name)

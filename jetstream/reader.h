@@ -16,8 +16,12 @@ MR_MUST_USE enum mr_rc mr_js_reader_open(struct mr_js_reader **out,
                                          const struct mr_js_options *options, const char *stream,
                                          uint64_t after, struct mr_err *err);
 void mr_js_reader_close(struct mr_js_reader **reader);
-/* First and last sequence of the stream when it was opened; first is last + 1 when it is empty. */
-void mr_js_reader_range(const struct mr_js_reader *reader, uint64_t *first, uint64_t *last);
+/* The stream when it was opened. */
+struct mr_js_range {
+    uint64_t first, last; /* sequences; first is last + 1 when it is empty */
+    int64_t created_ns;   /* since 1970: another one under the same name has another time */
+};
+struct mr_js_range mr_js_reader_range(const struct mr_js_reader *reader);
 /* MR_AGAIN: nothing came in timeout_ms. MR_RETRY: open it again. Sequences ascend; one that is left
  * out is no longer in the stream. */
 MR_MUST_USE enum mr_rc mr_js_reader_next(struct mr_js_reader *reader, int timeout_ms,

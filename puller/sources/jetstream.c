@@ -3,7 +3,8 @@
  * time of ingestion are this instance's own.
  *
  * A position is the stream's sequence behind the last event, and the writer's own: the log it wrote
- * from and the place in it, so that an event that a writer should put twice is taken once. */
+ * from and the place in it, so that an event that a writer should put twice is taken once. With it
+ * goes when the stream was made: another one of the same name is another stream. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +20,10 @@ enum { GAP_BYTES = 512, CLOCK_EVENTS = 64 };
 
 struct place {
     uint64_t stream_sequence, log_id, sequence;
+    int64_t created_ns; /* of the stream; 0 in positions of older versions, which end before it */
 };
+enum { OLD_PLACE_BYTES = 24 };
+static_assert(offsetof(struct place, created_ns) == OLD_PLACE_BYTES, "a position is an ABI");
 
 struct jetstream {
     struct mr_source source;
@@ -32,6 +36,15 @@ static void state_position(const struct jetstream *j, struct mr_intake *intake)
     struct mr_position position = {.len = sizeof j->place};
     memcpy(position.bytes, &j->place, sizeof j->place);
     mr_intake_position(intake, &position);
+}
+
+static bool read_place(const struct mr_position *position, struct place *out)
+{
+    *out = (struct place){0};
+    if (position->len != sizeof *out && position->len != OLD_PLACE_BYTES)
+        return false;
+    memcpy(out, position->bytes, position->len);
+    return true;
 }
 
 static enum mr_rc emit_gap(const struct mr_js_item *item, struct mr_intake *intake,
@@ -61,7 +74,8 @@ static enum mr_rc take(struct jetstream *j, struct mr_js_item *item, struct mr_i
     struct mr_cell_shm *cell = j->source.cell;
     struct mr_event event;
     struct mr_marker marker;
-    struct place next = {item->stream_sequence, j->place.log_id, j->place.sequence};
+    struct place next = {item->stream_sequence, j->place.log_id, j->place.sequence,
+                         item->created_ns};
     enum mr_rc rc = MR_OK;
     if (item->gap_from != 0) {
         rc = emit_gap(item, intake, err);
@@ -118,9 +132,8 @@ static enum mr_rc jetstream_confirm(struct mr_source *source, const struct mr_po
                                     struct mr_err *err)
 {
     struct place place;
-    if (position->len != sizeof place)
+    if (!read_place(position, &place))
         return mr_reject(err, MR_CORRUPT, "jetstream: a position of %u bytes", position->len);
-    memcpy(&place, position->bytes, sizeof place);
     mr_gauge(source->cell, MR_COUNTER_SOURCE_CONFIRMED, place.stream_sequence);
     return MR_OK;
 }
@@ -137,17 +150,17 @@ static enum mr_rc jetstream_open(struct mr_source **out, const struct mr_config 
                                  struct mr_err *err)
 {
     struct place place = {0};
-    if (after->len != 0 && after->len != sizeof place)
+    if (after->len != 0 && !read_place(after, &place))
         return mr_reject(err, MR_USAGE,
                          "the log in instance.data_dir was written by another source; give this "
                          "one a directory of its own");
-    memcpy(&place, after->bytes, after->len);
     struct jetstream *j = calloc(1, sizeof *j);
     if (!j)
         return mr_fail(err, MR_FATAL, "open the source");
     j->source = (struct mr_source){.ops = &mr_source_jetstream, .config = config, .cell = cell};
     j->place = place;
-    enum mr_rc rc = mr_js_feed_start(&j->feed, config, place.stream_sequence, err);
+    enum mr_rc rc =
+        mr_js_feed_start(&j->feed, config, place.stream_sequence, place.created_ns, err);
     if (rc != MR_OK) {
         free(j);
         return rc;

@@ -26,7 +26,8 @@ struct mr_js_feed {
     uint64_t reconnects;
     struct mr_err wrong; /* rc MR_USAGE: the stream is of no use */
     /* The thread's. */
-    uint64_t after; /* the last stream sequence queued */
+    uint64_t after;     /* the last stream sequence queued ... */
+    int64_t created_ns; /* ... of the stream that was made then; 0: not known */
     uint32_t attempts;
     uint64_t random;
 };
@@ -60,7 +61,9 @@ static void push(struct mr_js_feed *f, const struct mr_js_item *item)
         pthread_cond_wait(&f->room, &f->lock);
     bool was_empty = f->head == f->tail, taken = !f->stopping;
     if (taken) {
-        f->items[f->tail++ % ITEMS] = *item;
+        struct mr_js_item *to = &f->items[f->tail++ % ITEMS];
+        *to = *item;
+        to->created_ns = f->created_ns;
         f->bytes += item->record_len;
         f->after = item->stream_sequence;
     }
@@ -82,18 +85,21 @@ static void push_gap(struct mr_js_feed *f, uint64_t from, uint64_t to, const cha
 
 /* Does the stream still reach back to where we are? At the very first start it begins where it
  * begins. */
-static void check_range(struct mr_js_feed *f, uint64_t first, uint64_t last)
+static void check_range(struct mr_js_feed *f, struct mr_js_range range)
 {
-    if (f->after == 0 && first > 1)
-        f->after = first - 1;
-    else if (last < f->after) {
+    bool other = f->created_ns != 0 && f->created_ns != range.created_ns;
+    f->created_ns = range.created_ns;
+    if (f->after == 0 && range.first > 1)
+        f->after = range.first - 1;
+    else if (range.last < f->after || (other && f->after > 0)) {
         mr_log_warn("upstream", "stream_went_back",
                     "stream=%s read=%" PRIu64 " last=%" PRIu64
                     " effect=\"read from its beginning\"",
-                    f->config->upstream_stream.text, f->after, last);
-        push_gap(f, f->after + 1, first - 1, "the stream was made anew");
-    } else if (first > f->after + 1)
-        push_gap(f, f->after + 1, first - 1, "no longer in the stream (query.jetstream_retention)");
+                    f->config->upstream_stream.text, f->after, range.last);
+        push_gap(f, f->after + 1, range.first - 1, "the stream was made anew");
+    } else if (range.first > f->after + 1)
+        push_gap(f, f->after + 1, range.first - 1,
+                 "no longer in the stream (query.jetstream_retention)");
 }
 
 static enum mr_rc refuse(struct mr_js_feed *f, struct mr_str format)
@@ -169,9 +175,8 @@ static enum mr_rc session(struct mr_js_feed *f, struct mr_err *err)
         mr_js_reader_open(&reader, &options, config->upstream_stream.text, f->after, err);
     if (rc != MR_OK)
         return rc;
-    uint64_t first, last, asked = f->after;
-    mr_js_reader_range(reader, &first, &last);
-    check_range(f, first, last);
+    uint64_t asked = f->after;
+    check_range(f, mr_js_reader_range(reader));
     set_connected(f, true);
     if (f->after >= asked) /* else it begins elsewhere: open it there */
         rc = read_on(f, reader, err);
@@ -203,13 +208,14 @@ static void *run(void *context)
 }
 
 enum mr_rc mr_js_feed_start(struct mr_js_feed **out, const struct mr_config *config, uint64_t after,
-                            struct mr_err *err)
+                            int64_t created_ns, struct mr_err *err)
 {
     struct mr_js_feed *f = calloc(1, sizeof *f);
     if (!f)
         return mr_fail(err, MR_FATAL, "start reading a stream");
     f->config = config;
     f->after = after;
+    f->created_ns = created_ns;
     f->random = mr_clock_ns();
     f->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     pthread_mutex_init(&f->lock, NULL);

@@ -7,6 +7,7 @@
 
 struct mr_js_item {
     uint64_t stream_sequence; /* of the message; of a gap: the last sequence that is missing */
+    int64_t created_ns;       /* of the stream */
     uint64_t gap_from;        /* 0: no gap, else the first sequence that is missing */
     const char *gap_cause;    /* static storage */
     char position[64];        /* as the writer said it */
@@ -16,9 +17,9 @@ struct mr_js_item {
 
 struct mr_js_feed;
 
-/* Start reading behind after. */
+/* Start reading behind after, in the stream that was made at created_ns; 0: in whichever it is. */
 MR_MUST_USE enum mr_rc mr_js_feed_start(struct mr_js_feed **out, const struct mr_config *config,
-                                        uint64_t after, struct mr_err *err);
+                                        uint64_t after, int64_t created_ns, struct mr_err *err);
 void mr_js_feed_stop(struct mr_js_feed **feed);
 
 /* The oldest item, borrowed until pop. MR_AGAIN: none now; MR_USAGE: the stream is none of records,

@@ -99,6 +99,33 @@ def test_what_is_no_longer_in_the_stream_is_one_gap_event(server):
         assert gaps[0]["document"]["from"] == "1001" and gaps[0]["document"]["to"] == "1003"
 
 
+def test_a_stream_made_anew_and_longer_is_one_gap_event_and_read_from_its_beginning(server):
+    first, second = pair(server, [{"gatewayId": "g", "subscriptionId": "s", "database": "default", "collection": "c0"}],
+                         generator__count=100, generator__collections=1)
+    with first, second:
+        first.start()
+        wait_for(lambda: publisher(first, "millrace_fanout_acknowledged_sequence") == 100, 20, "the stream")
+        second.start()
+        wait_for(lambda: publisher(second, "millrace_jetstream_acknowledged_sequence") == 100, 20, "all of it")
+        assert second.stop() == 0 and first.stop() == 0
+        with nats.Client(server.port) as client:
+            subject = client.stream("QUERY_INDEX")["config"]["subjects"][0]
+            client.delete("QUERY_INDEX")
+            client.create("QUERY_INDEX", subject)
+            for _ in range(150):
+                client.publish("query.index.c0", b"x", headers={"Millrace-Format": "record/1"})
+            wait_for(lambda: client.stream("QUERY_INDEX")["state"]["last_seq"] == 150, 10, "a longer one")
+        second.start()
+        wait_for(lambda: second.counter("puller", "millrace_source_position") == 150, 20, "the end of it")
+        assert second.counter("puller", "millrace_source_gaps_total") == 1
+        assert second.counter("puller", "millrace_source_rejected_total") == 150
+        assert second.stop() == 0
+        second.start()  # the place tells which stream it is of
+        wait_for(lambda: second.counter("puller", "millrace_source_connected") == 1, 20, "the stream")
+        time.sleep(0.2)
+        assert second.counter("puller", "millrace_source_gaps_total") == 0
+
+
 def test_a_stream_of_json_is_refused_with_what_to_change(server):
     first, second = pair(server, wanted(1), generator__count=100, query__jetstream_format="json")
     with first, second:
