@@ -124,7 +124,8 @@ void mr_log_durable_retire(struct mr_log_writer *w, uint64_t releasable)
 {
     /* One at a time, each made durable before the next: a power loss leaves no hole in the middle.
      */
-    if (w->op_unlink.busy || w->dir_dirty || w->state.segments <= w->live_count)
+    bool dir_syncing = w->op_sync.busy && w->op_sync.kind == MR_LOG_OP_SYNC;
+    if (w->op_unlink.busy || w->dir_dirty || dir_syncing || w->state.segments <= w->live_count)
         return;
     uint64_t next_first = w->parts[1].first_sequence;
     int64_t age_us = mr_clock_wall_us() - w->parts[1].created_us;

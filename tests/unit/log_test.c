@@ -1,6 +1,7 @@
 /* The log as its users see it: append, read, seek, positions, segments, retention. */
 #include <poll.h>
 
+#include "log/writer.h"
 #include "tests/unit/log_util.h"
 
 static void a_new_log_begins_with_sequence_one_and_a_random_id(void **state)
@@ -295,6 +296,28 @@ static void retention_removes_by_size_only_what_is_releasable(void **state)
     assert_ok(mr_log_writer_close(&w, &err));
 }
 
+static void retention_waits_until_the_removal_before_is_on_disk(void **state)
+{
+    struct mr_log_options options = small_log(dir_of(state));
+    struct mr_err err;
+    struct mr_log_writer *w;
+    assert_ok(mr_log_writer_open(&w, &options, &err));
+    for (int i = 0; i < 100; i++)
+        assert_ok(append_batch(w, 10, &err));
+    assert_ok(mr_log_sync(w, &err));
+    w->options.retention_bytes = options.segment_bytes;
+    /* The directory's fsync has begun and takes its time. */
+    w->op_sync.kind = MR_LOG_OP_SYNC;
+    w->op_sync.busy = true;
+    assert_ok(mr_log_poll(w, w->state.last, mr_clock_ns(), &err));
+    assert_false(w->op_unlink.busy);
+    assert_int_equal(w->state.floor, 1);
+    w->op_sync.busy = false;
+    assert_ok(mr_log_poll(w, w->state.last, mr_clock_ns(), &err));
+    assert_true(w->state.floor > 1);
+    assert_ok(mr_log_writer_close(&w, &err));
+}
+
 static void retention_removes_what_is_old_and_never_the_last_segment(void **state)
 {
     struct mr_log_options options = small_log(dir_of(state));
@@ -420,6 +443,7 @@ int main(void)
         LOG_TEST(the_position_of_any_sequence_is_found_while_reading_goes_on),
         LOG_TEST(positions_without_records_are_kept_and_do_not_fill_the_disk),
         LOG_TEST(retention_removes_by_size_only_what_is_releasable),
+        LOG_TEST(retention_waits_until_the_removal_before_is_on_disk),
         LOG_TEST(retention_removes_what_is_old_and_never_the_last_segment),
         LOG_TEST(a_reader_that_retention_overtakes_is_told_and_can_seek_again),
         LOG_TEST(the_descriptor_wakes_the_owner_until_all_is_durable),
