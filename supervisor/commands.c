@@ -232,7 +232,7 @@ static const struct mr_command commands[] = {
     {"stop", NULL, "drain, then end the instance (as SIGTERM does)", run_stop, NULL},
     {"match", NULL, "try a subscription against documents, offline", NULL, "millrace-match"},
     {"cel", NULL, "check and evaluate an expression, offline", NULL, "millrace-cel"},
-    {"log", NULL, "look at, verify and repair an event log", NULL, "millrace-log"},
+    {"log", NULL, "look at and verify an event log", NULL, "millrace-log"},
     {"shmstat", NULL, "look at an instance's shared memory, alive or dead", NULL, "shmstat"},
     {"tail", NULL, "subscribe and print what is delivered", NULL, "millrace-tail"},
     {"top", NULL, "a live view of an instance", NULL, "millrace-top"},
