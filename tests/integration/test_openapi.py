@@ -49,7 +49,8 @@ def test_the_server_does_what_its_document_says(schemathesis, token):
         if token:
             arguments += ["-H", f"Authorization: Bearer {token}"]
         result = subprocess.run(arguments, capture_output=True, text=True, timeout=1500, check=False, cwd=one.dir,
-                                env={**os.environ, "NO_COLOR": "1"})
+                                env={**os.environ, "NO_COLOR": "1", "SCHEMATHESIS_HOOKS": "openapi_hooks",
+                                     "PYTHONPATH": os.path.dirname(os.path.abspath(__file__))})
         checked = re.search(r"not_a_server_error +(\d+) / (\d+)", result.stdout)
         print(json.dumps({"calls": checked and int(checked[2]), "token": bool(token)}), file=sys.stderr)
         assert result.returncode == 0, result.stdout[-6000:] + result.stderr[-2000:]
