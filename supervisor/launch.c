@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -42,6 +43,9 @@ enum mr_rc mr_launch(const struct mr_launch *launch, pid_t *pid, int *pidfd, str
         posix_spawnattr_destroy(&attributes);
         return mr_reject(err, MR_RETRY, "start %s: out of memory", launch->path);
     }
+    /* libmongoc makes a file in /dev/shm for its counters while it is loaded, before anything of
+     * ours runs, and a killed process leaves it behind. */
+    setenv("MONGOC_DISABLE_SHM", "1", 1);
     int rc = prepare(&attributes, &actions, launch);
     if (rc == 0)
         rc = posix_spawn(pid, launch->path, &actions, &attributes, launch->arguments, environ);
