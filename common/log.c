@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "common/fnv.h"
 
 enum {
     LINE_BYTES = 4096, /* PIPE_BUF: lines of several processes in one pipe never mix */
@@ -46,15 +47,13 @@ void mr_log_set_level(enum mr_log_level level)
 
 static uint64_t hash_text(uint64_t hash, const char *text)
 {
-    for (; *text; text++)
-        hash = (hash ^ (uint8_t)*text) * UINT64_C(0x100000001b3);
-    return (hash ^ 0xff) * UINT64_C(0x100000001b3); /* so that "a","bc" is not "ab","c" */
+    return mr_fnv_add(hash, text, strlen(text) + 1); /* with NUL: "a","bc" is not "ab","c" */
 }
 
 /* The slot of a topic's event. With more than TOPICS of them, the strangers share one slot. */
 static struct topic *find_topic(const char *topic, const char *event)
 {
-    uint64_t hash = hash_text(hash_text(UINT64_C(0xcbf29ce484222325), topic), event) | 1;
+    uint64_t hash = hash_text(hash_text(MR_FNV_BEGIN, topic), event) | 1;
     struct topic *slot = NULL;
     for (uint64_t i = 0; i < TOPICS; i++) {
         slot = &topics[(hash + i) % TOPICS];

@@ -1,5 +1,7 @@
 #include "jetstream/subject.h"
 
+#include "common/fnv.h"
+
 static bool is_plain(char c)
 {
     return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' ||
@@ -21,10 +23,7 @@ static const char hex[] = "0123456789ABCDEF";
 
 uint64_t mr_js_hash(struct mr_str name)
 {
-    uint64_t h = UINT64_C(0xcbf29ce484222325);
-    for (size_t i = 0; i < name.len; i++)
-        h = (h ^ (unsigned char)name.data[i]) * UINT64_C(0x100000001b3);
-    return h;
+    return mr_fnv_add(MR_FNV_BEGIN, name.data, name.len);
 }
 
 static size_t token(char out[MR_JS_TOKEN_MAX], struct mr_str name)

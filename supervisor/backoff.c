@@ -1,14 +1,6 @@
 #include "supervisor/backoff.h"
 
-static uint64_t next_random(struct mr_backoff *backoff)
-{
-    uint64_t x = backoff->random; /* xorshift64 */
-    x ^= x << 13;
-    x ^= x >> 7;
-    x ^= x << 17;
-    backoff->random = x;
-    return x;
-}
+#include "common/random.h"
 
 bool mr_backoff_next(struct mr_backoff *backoff, const struct mr_backoff_limits *limits,
                      uint64_t ran_ns, uint64_t *wait_ns)
@@ -23,6 +15,6 @@ bool mr_backoff_next(struct mr_backoff *backoff, const struct mr_backoff_limits 
     if (wait > limits->max_ns)
         wait = limits->max_ns;
     backoff->failures++;
-    *wait_ns = wait / 2 + next_random(backoff) % (wait / 2 + 1);
+    *wait_ns = wait / 2 + mr_random_next(&backoff->random) % (wait / 2 + 1);
     return true;
 }

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "common/crash.h"
+#include "common/fnv.h"
 
 #define MAGIC UINT64_C(0x3130504b4345524d) /* "MRECKP01", little-endian as everything in it */
 
@@ -34,11 +35,7 @@ enum { PATH_BYTES = 1200 };
 
 static uint64_t checksum(const struct checkpoint_disk *disk)
 {
-    uint64_t hash = UINT64_C(0xcbf29ce484222325);
-    const unsigned char *bytes = (const unsigned char *)disk;
-    for (size_t i = 0; i < offsetof(struct checkpoint_disk, checksum); i++)
-        hash = (hash ^ bytes[i]) * UINT64_C(0x100000001b3);
-    return hash;
+    return mr_fnv_add(MR_FNV_BEGIN, disk, offsetof(struct checkpoint_disk, checksum));
 }
 
 static enum mr_rc decode(const char *path, const struct checkpoint_disk *disk, ssize_t len,

@@ -1,5 +1,7 @@
 #include "puller/sources/backoff.h"
 
+#include "common/random.h"
+
 enum { JITTER_STEPS = 1000 };
 
 uint64_t mr_source_backoff_ns(const struct mr_config *config, uint32_t attempts, uint64_t *random)
@@ -9,8 +11,5 @@ uint64_t mr_source_backoff_ns(const struct mr_config *config, uint32_t attempts,
         wait *= 2;
     if (wait > most)
         wait = most;
-    *random ^= *random << 13; /* xorshift64 */
-    *random ^= *random >> 7;
-    *random ^= *random << 17;
-    return wait / 2 + wait / 2 / JITTER_STEPS * (*random % JITTER_STEPS);
+    return wait / 2 + wait / 2 / JITTER_STEPS * (mr_random_next(random) % JITTER_STEPS);
 }

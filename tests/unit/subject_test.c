@@ -57,6 +57,15 @@ static void what_has_no_room_changes_nothing(void **state)
     assert_string_equal(out, "ab.1%2E");
 }
 
+/* Ids on servers are made of it: draft-eastlake-fnv, test vectors of 64-bit FNV-1a. */
+static void the_hash_of_a_name_is_fnv_1a(void **state)
+{
+    (void)state;
+    assert_true(mr_js_hash(MR_STR("")) == UINT64_C(0xcbf29ce484222325));
+    assert_true(mr_js_hash(MR_STR("a")) == UINT64_C(0xaf63dc4c8601ec8c));
+    assert_true(mr_js_hash(MR_STR("foobar")) == UINT64_C(0x85944171f73967e8));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -64,6 +73,7 @@ int main(void)
         cmocka_unit_test(every_other_byte_is_escaped),
         cmocka_unit_test(long_names_are_cut_and_stay_different),
         cmocka_unit_test(what_has_no_room_changes_nothing),
+        cmocka_unit_test(the_hash_of_a_name_is_fnv_1a),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
