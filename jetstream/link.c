@@ -458,3 +458,12 @@ natsConnection *mr_js_link_control(struct mr_js_link *link)
 {
     return link->control;
 }
+
+enum mr_rc mr_js_refused(struct mr_err *err, const char *what, const char *name, uint32_t status,
+                         uint32_t code)
+{
+    const char *detail = nats_GetLastError(NULL);
+    return mr_reject(err, MR_RETRY, "%s %s: %s%s%s (%u)", what, name,
+                     natsStatus_GetText((natsStatus)status), detail && *detail ? ": " : "",
+                     detail ? detail : "", code);
+}

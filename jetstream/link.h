@@ -52,7 +52,7 @@ struct mr_js_answer {
 };
 bool mr_js_link_answer(struct mr_js_link *link, struct mr_js_answer *out);
 
-/* For streams.c: the ordinary connection; NULL-terminated text of a status. */
+/* For streams.c: the ordinary connection. */
 struct __natsConnection;
 struct __natsConnection *mr_js_link_control(struct mr_js_link *link);
 
@@ -60,4 +60,9 @@ struct __natsConnection *mr_js_link_control(struct mr_js_link *link);
 MR_MUST_USE enum mr_rc mr_js_connect(struct __natsConnection **out,
                                      const struct mr_js_options *options, struct mr_err *err);
 void mr_js_disconnect(struct __natsConnection **connection);
+
+/* For both: a request has failed just now, in this thread. "WHAT NAME: why (code)"; MR_RETRY.
+ * status: natsStatus; code: jsErrCode, 0: none. */
+enum mr_rc mr_js_refused(struct mr_err *err, const char *what, const char *name, uint32_t status,
+                         uint32_t code);
 #endif

@@ -11,14 +11,6 @@ struct mr_js_reader {
     struct mr_js_range range;
 };
 
-static enum mr_rc fail(struct mr_err *err, const char *what, const char *name, natsStatus status,
-                       jsErrCode code)
-{
-    const char *detail = nats_GetLastError(NULL);
-    return mr_reject(err, MR_RETRY, "%s %s: %s%s%s (%d)", what, name, natsStatus_GetText(status),
-                     detail && *detail ? ": " : "", detail ? detail : "", (int)code);
-}
-
 static enum mr_rc look_at(struct mr_js_reader *reader, const char *stream, struct mr_err *err)
 {
     jsStreamInfo *info = NULL;
@@ -27,7 +19,7 @@ static enum mr_rc look_at(struct mr_js_reader *reader, const char *stream, struc
     if (s == NATS_OK)
         s = js_GetStreamInfo(&info, reader->js, stream, NULL, &code);
     if (s != NATS_OK)
-        return fail(err, "find stream", stream, s, code);
+        return mr_js_refused(err, "find stream", stream, s, code);
     const jsStreamState *state = &info->State;
     reader->range.last = state->LastSeq;
     reader->range.first = state->Msgs > 0 ? state->FirstSeq : state->LastSeq + 1;
@@ -47,7 +39,7 @@ static enum mr_rc subscribe(struct mr_js_reader *reader, const char *stream, uin
     options.Config.DeliverPolicy = js_DeliverByStartSequence;
     options.Config.OptStartSeq = after + 1;
     natsStatus s = js_SubscribeSync(&reader->sub, reader->js, ">", NULL, &options, &code);
-    return s == NATS_OK ? MR_OK : fail(err, "read stream", stream, s, code);
+    return s == NATS_OK ? MR_OK : mr_js_refused(err, "read stream", stream, s, code);
 }
 
 enum mr_rc mr_js_reader_open(struct mr_js_reader **out, const struct mr_js_options *options,
@@ -115,7 +107,7 @@ enum mr_rc mr_js_reader_next(struct mr_js_reader *reader, int timeout_ms,
     if (s == NATS_OK)
         s = sequence_of(reader->message, &out->stream_sequence);
     if (s != NATS_OK)
-        return fail(err, "read", "stream", s, 0);
+        return mr_js_refused(err, "read", "stream", s, 0);
     out->subject = mr_str_from(natsMsg_GetSubject(reader->message));
     out->payload = (struct mr_str){natsMsg_GetData(reader->message),
                                    (size_t)natsMsg_GetDataLength(reader->message)};

@@ -7,18 +7,10 @@
 enum { NEXT_MS = 5000, DEDUPLICATE_S = 120 };
 #define NS_PER_S INT64_C(1000000000)
 
-static enum mr_rc fail(struct mr_err *err, const char *what, const char *name, natsStatus status,
-                       jsErrCode code)
-{
-    const char *detail = nats_GetLastError(NULL);
-    return mr_reject(err, MR_RETRY, "%s %s: %s%s%s (%d)", what, name, natsStatus_GetText(status),
-                     detail && *detail ? ": " : "", detail ? detail : "", (int)code);
-}
-
 static enum mr_rc context(struct mr_js_link *link, jsCtx **out, struct mr_err *err)
 {
     natsStatus s = natsConnection_JetStream(out, mr_js_link_control(link), NULL);
-    return s == NATS_OK ? MR_OK : fail(err, "prepare", "requests to JetStream", s, 0);
+    return s == NATS_OK ? MR_OK : mr_js_refused(err, "prepare", "requests to JetStream", s, 0);
 }
 
 static enum mr_rc refuse(struct mr_err *err, const char *name, const char *setting, int64_t has,
@@ -78,7 +70,7 @@ static enum mr_rc create(jsCtx *js, const struct mr_js_stream *stream, jsStreamI
     if (config.MaxAge < config.Duplicates)
         config.Duplicates = config.MaxAge;
     natsStatus s = js_AddStream(out, js, &config, NULL, &code);
-    return s == NATS_OK ? MR_OK : fail(err, "create stream", stream->name, s, code);
+    return s == NATS_OK ? MR_OK : mr_js_refused(err, "create stream", stream->name, s, code);
 }
 
 static enum mr_rc open_consumer(jsCtx *js, const struct mr_js_stream *stream, struct mr_err *err)
@@ -96,9 +88,9 @@ static enum mr_rc open_consumer(jsCtx *js, const struct mr_js_stream *stream, st
         s = js_AddConsumer(&info, js, stream->name, &config, NULL, &code);
     }
     if (s != NATS_OK && s != NATS_NOT_FOUND)
-        return fail(err, "open consumer", stream->consumer, s, code);
+        return mr_js_refused(err, "open consumer", stream->consumer, s, code);
     jsConsumerInfo_Destroy(info);
-    return s == NATS_OK ? MR_OK : fail(err, "open consumer", stream->consumer, s, code);
+    return s == NATS_OK ? MR_OK : mr_js_refused(err, "open consumer", stream->consumer, s, code);
 }
 
 enum mr_rc mr_js_stream_open(struct mr_js_link *link, const struct mr_js_stream *stream,
@@ -114,7 +106,7 @@ enum mr_rc mr_js_stream_open(struct mr_js_link *link, const struct mr_js_stream 
     if (s == NATS_OK)
         rc = check(stream, info->Config, err);
     else if (code != JSStreamNotFoundErr && s != NATS_NOT_FOUND)
-        rc = fail(err, "find stream", stream->name, s, code);
+        rc = mr_js_refused(err, "find stream", stream->name, s, code);
     else if (!stream->create)
         rc = mr_reject(err, MR_USAGE, "stream %s: missing, and not to be created here",
                        stream->name);
@@ -159,7 +151,7 @@ enum mr_rc mr_js_stream_message(struct mr_js_link *link, const char *stream, uin
         out->stream_sequence = sequence;
     } else {
         bool missing = s == NATS_NOT_FOUND || code == JSNoMessageFoundErr;
-        rc = fail(err, "read back stream", stream, s, code);
+        rc = mr_js_refused(err, "read back stream", stream, s, code);
         rc = missing ? MR_AGAIN : rc;
     }
     natsMsg_Destroy(message);
@@ -222,7 +214,7 @@ enum mr_rc mr_js_stream_last_of_each(struct mr_js_link *link, const char *stream
     if (s == NATS_OK)
         s = visit_all(sub, visit, visitor);
     if (s != NATS_OK)
-        rc = fail(err, "read back the last messages of stream", stream, s, code);
+        rc = mr_js_refused(err, "read back the last messages of stream", stream, s, code);
     if (sub)
         natsSubscription_Unsubscribe(sub); /* also ends the consumer */
     natsSubscription_Destroy(sub);
