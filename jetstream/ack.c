@@ -1,43 +1,10 @@
 #include "jetstream/ack.h"
 
-/* A reader of the few members of a flat or once nested object; everything else is passed over. */
-struct reader {
-    const char *at, *end;
-};
+#include "common/json_read.h"
 
-static void skip_space(struct reader *r)
+static bool take_number(struct mr_json_reader *r, uint64_t *out)
 {
-    while (r->at < r->end && (*r->at == ' ' || *r->at == '\t' || *r->at == '\n' || *r->at == '\r'))
-        r->at++;
-}
-
-static bool take(struct reader *r, char c)
-{
-    skip_space(r);
-    if (r->at == r->end || *r->at != c)
-        return false;
-    r->at++;
-    return true;
-}
-
-/* The text between the quotes, escapes as they stand. */
-static bool take_string(struct reader *r, struct mr_str *out)
-{
-    if (!take(r, '"'))
-        return false;
-    const char *begin = r->at;
-    while (r->at < r->end && *r->at != '"')
-        r->at += *r->at == '\\' && r->end - r->at > 1 ? 2 : 1;
-    if (r->at >= r->end)
-        return false;
-    *out = (struct mr_str){begin, (size_t)(r->at - begin)};
-    r->at++;
-    return true;
-}
-
-static bool take_number(struct reader *r, uint64_t *out)
-{
-    skip_space(r);
+    mr_json_skip_space(r);
     const char *begin = r->at;
     *out = 0;
     for (; r->at < r->end && *r->at >= '0' && *r->at <= '9'; r->at++) {
@@ -50,49 +17,50 @@ static bool take_number(struct reader *r, uint64_t *out)
 }
 
 /* A value that nobody asks for: text, or anything without a brace up to the next comma. */
-static bool pass_over(struct reader *r)
+static bool pass_over(struct mr_json_reader *r)
 {
     struct mr_str text;
-    skip_space(r);
+    mr_json_skip_space(r);
     if (r->at < r->end && *r->at == '"')
-        return take_string(r, &text);
+        return mr_json_take_text(r, &text);
     const char *begin = r->at;
     while (r->at < r->end && *r->at != ',' && *r->at != '}' && *r->at != '{' && *r->at != '[')
         r->at++;
     return r->at > begin;
 }
 
-static bool take_error(struct reader *r, struct mr_js_ack *out)
+/* Of the few members that count; everything else is passed over. */
+static bool take_error(struct mr_json_reader *r, struct mr_js_ack *out)
 {
     uint64_t code = 0, fine = 0;
-    if (!take(r, '{'))
+    if (!mr_json_take(r, '{'))
         return false;
     do {
         struct mr_str name;
-        if (!take_string(r, &name) || !take(r, ':'))
+        if (!mr_json_take_text(r, &name) || !mr_json_take(r, ':'))
             return false;
         bool ok = mr_str_equal(name, MR_STR("code"))          ? take_number(r, &code)
                   : mr_str_equal(name, MR_STR("err_code"))    ? take_number(r, &fine)
-                  : mr_str_equal(name, MR_STR("description")) ? take_string(r, &out->error)
+                  : mr_str_equal(name, MR_STR("description")) ? mr_json_take_text(r, &out->error)
                                                               : pass_over(r);
         if (!ok)
             return false;
-    } while (take(r, ','));
+    } while (mr_json_take(r, ','));
     out->error_code = (uint32_t)(fine != 0 ? fine : code);
-    return take(r, '}');
+    return mr_json_take(r, '}');
 }
 
-static bool take_member(struct reader *r, struct mr_js_ack *out)
+static bool take_member(struct mr_json_reader *r, struct mr_js_ack *out)
 {
     struct mr_str name;
-    if (!take_string(r, &name) || !take(r, ':'))
+    if (!mr_json_take_text(r, &name) || !mr_json_take(r, ':'))
         return false;
     if (mr_str_equal(name, MR_STR("seq")))
         return take_number(r, &out->stream_sequence);
     if (mr_str_equal(name, MR_STR("error")))
         return take_error(r, out);
     if (mr_str_equal(name, MR_STR("duplicate"))) {
-        skip_space(r);
+        mr_json_skip_space(r);
         out->duplicate = r->at < r->end && *r->at == 't';
     }
     return pass_over(r);
@@ -100,15 +68,15 @@ static bool take_member(struct reader *r, struct mr_js_ack *out)
 
 enum mr_rc mr_js_ack_parse(struct mr_str json, struct mr_js_ack *out)
 {
-    struct reader r = {json.data, json.data + json.len};
+    struct mr_json_reader r = {json.data, json.data + json.len};
     *out = (struct mr_js_ack){0};
-    if (!take(&r, '{'))
+    if (!mr_json_take(&r, '{'))
         return MR_CORRUPT;
     do {
         if (!take_member(&r, out))
             return MR_CORRUPT;
-    } while (take(&r, ','));
-    if (!take(&r, '}'))
+    } while (mr_json_take(&r, ','));
+    if (!mr_json_take(&r, '}'))
         return MR_CORRUPT;
     if (out->error_code != 0)
         out->stream_sequence = 0;

@@ -3,6 +3,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "common/json_read.h"
+
 enum { TEXT_MAX = 4096, JSON_MAX = TEXT_MAX / 4 * 3 + 3 };
 
 static int digit_value(char c)
@@ -39,59 +41,31 @@ static int decode(struct mr_str text, char out[JSON_MAX])
     return len;
 }
 
-/* A reader of the little JSON that such a marker is: objects of texts. */
-struct json {
-    const char *at, *end;
-};
-
-static bool accept(struct json *json, char c)
-{
-    while (json->at < json->end && (*json->at == ' ' || *json->at == '\n' || *json->at == '\t'))
-        json->at++;
-    if (json->at == json->end || *json->at != c)
-        return false;
-    json->at++;
-    return true;
-}
-
-/* Names of backends and event ids need no escapes; a text that has some is not one of ours. */
-static bool accept_text(struct json *json, struct mr_str *out)
-{
-    if (!accept(json, '"'))
-        return false;
-    const char *begin = json->at;
-    while (json->at < json->end && *json->at != '"') {
-        if (*json->at == '\\' && json->at + 1 < json->end)
-            json->at++;
-        json->at++;
-    }
-    *out = (struct mr_str){begin, (size_t)(json->at - begin)};
-    return accept(json, '"');
-}
-
-/* The members of {"p":{...}}. False: it is something else. *found: ours. */
-static bool find_position(struct json *json, struct mr_str backend, struct mr_str *found)
+/* The members of {"p":{...}}, with texts as values: those of ours need no escapes, and a text that
+ * has some is not one of ours. False: it is something else. *found: ours. */
+static bool find_position(struct mr_json_reader *json, struct mr_str backend, struct mr_str *found)
 {
     struct mr_str name, value;
     *found = (struct mr_str){NULL, 0};
-    if (!accept(json, '{'))
+    if (!mr_json_take(json, '{'))
         return false;
-    if (accept(json, '}'))
+    if (mr_json_take(json, '}'))
         return json->at == json->end;
-    if (!accept_text(json, &name) || !mr_str_equal(name, MR_STR("p")) || !accept(json, ':') ||
-        !accept(json, '{'))
+    if (!mr_json_take_text(json, &name) || !mr_str_equal(name, MR_STR("p")) ||
+        !mr_json_take(json, ':') || !mr_json_take(json, '{'))
         return false;
-    if (!accept(json, '}')) {
+    if (!mr_json_take(json, '}')) {
         do {
-            if (!accept_text(json, &name) || !accept(json, ':') || !accept_text(json, &value))
+            if (!mr_json_take_text(json, &name) || !mr_json_take(json, ':') ||
+                !mr_json_take_text(json, &value))
                 return false;
             if (mr_str_equal(name, backend))
                 *found = value;
-        } while (accept(json, ','));
-        if (!accept(json, '}'))
+        } while (mr_json_take(json, ','));
+        if (!mr_json_take(json, '}'))
             return false;
     }
-    return accept(json, '}') && json->at == json->end;
+    return mr_json_take(json, '}') && json->at == json->end;
 }
 
 static bool take_number(const char **at, const char *end, uint64_t *out)
@@ -123,7 +97,7 @@ enum mr_rc mr_place_parse(struct mr_str text, struct mr_str backend, struct mr_p
         return mr_reject(err, MR_USAGE,
                          "invalid 'after' progress marker: expected base64url, got \"%.*s\"",
                          text.len < 64 ? (int)text.len : 64, text.data);
-    struct json json = {json_text, json_text + len};
+    struct mr_json_reader json = {json_text, json_text + len};
     struct mr_str position;
     if (!find_position(&json, backend, &position))
         return mr_reject(err, MR_USAGE,
