@@ -59,7 +59,9 @@ void mr_consumer_let_go(struct mr_consumer *c)
     free(c);
 }
 
-void mr_consumer_end(struct mr_consumer *c, grpc_status_code status, const char *text)
+/* metadata: goes with the status; NULL: none. */
+static void end_with(struct mr_consumer *c, grpc_status_code status, const char *text,
+                     grpc_metadata *metadata)
 {
     mr_consumer_wait(c, false);
     c->stage = MR_CONSUMER_ENDED;
@@ -68,8 +70,15 @@ void mr_consumer_end(struct mr_consumer *c, grpc_status_code status, const char 
     c->status_begun = c->ending = true;
     grpc_slice details = grpc_slice_from_copied_string(text);
     grpc_op op = mr_grpc_op_send_status(status, &details);
+    op.data.send_status_from_server.trailing_metadata_count = metadata ? 1 : 0;
+    op.data.send_status_from_server.trailing_metadata = metadata;
     mr_grpc_start(c->call.call, &op, 1, &c->ended);
     grpc_slice_unref(details);
+}
+
+void mr_consumer_end(struct mr_consumer *c, grpc_status_code status, const char *text)
+{
+    end_with(c, status, text, NULL);
 }
 
 /* OUT_OF_RANGE, with the oldest place there is: in the text, and as metadata for programs. */
@@ -79,22 +88,12 @@ static void end_out_of_range(struct mr_consumer *c, uint64_t floor, const char *
     struct mr_marker oldest = {.log_id = mr_relay_log_id(c->relay), .sequence = floor - 1};
     mr_marker_format(oldest, marker);
     atomic_fetch_add_explicit(&c->relay->numbers.out_of_range, 1, memory_order_relaxed);
-    mr_consumer_wait(c, false);
-    c->stage = MR_CONSUMER_ENDED;
-    if (c->status_begun || c->is_gone)
-        return;
     snprintf(text, sizeof text,
              "%.200s; the log begins with sequence %" PRIu64 ", behind marker %s", why, floor,
              marker);
     grpc_metadata floor_metadata = {.key = grpc_slice_from_static_string("millrace-floor"),
                                     .value = grpc_slice_from_copied_string(marker)};
-    grpc_slice details = grpc_slice_from_copied_string(text);
-    grpc_op op = mr_grpc_op_send_status(GRPC_STATUS_OUT_OF_RANGE, &details);
-    op.data.send_status_from_server.trailing_metadata_count = 1;
-    op.data.send_status_from_server.trailing_metadata = &floor_metadata;
-    c->status_begun = c->ending = true;
-    mr_grpc_start(c->call.call, &op, 1, &c->ended);
-    grpc_slice_unref(details);
+    end_with(c, GRPC_STATUS_OUT_OF_RANGE, text, &floor_metadata);
     grpc_slice_unref(floor_metadata.value);
 }
 
