@@ -318,9 +318,12 @@ static void a_gateway_that_comes_while_filters_are_replaced_keeps_the_old_ones(v
         ask(&put, MR_CONTROL_REPLACE, "g1", "x", 1);
         turn();
         assert_true(named("x")->lease->successor || named("x")->lease->replacing);
+        test_sink.fill = 0.9; /* a disk may take longer than a catch-up */
         gateway(MR_REQUEST_OPEN, 1);
         speak(1, "g1", 0);
-        turn();
+        for (int k = 0; k < 5000 && !put.answered; k++)
+            turns(1);
+        test_sink.fill = 0;
         enum mr_control_code code = finish(&put);
         append(20);
         check_all(1, "x", 0, 0);
