@@ -6,8 +6,15 @@
 #include "proto/match.h"
 #include "publisher/pump_state.h"
 
-/* Slots looked at in one turn: deliveries go in between. */
-enum { TURN_SLOTS = 4096, TURN_EXPLAIN_SLOTS = 512 };
+/* Looked at in one turn: deliveries go in between. A page ends behind the subscription with which
+ * it has so many bytes: their filters can be as long as a message. */
+enum {
+    TURN_SLOTS = 4096,
+    TURN_EXPLAIN_SLOTS = 512,
+    TURN_EXPLAINED = 64, /* each of its filters is compiled, to say which of them hold */
+    TURN_RECORD_BYTES = 1 << 20,
+    PAGE_BYTES = 1 << 20,
+};
 
 static void put_name(struct mr_json *json, const char *name)
 {
@@ -239,30 +246,36 @@ static bool is_hidden(const struct mr_subscription *s)
            (s->lease && s->lease->predecessor);
 }
 
-/* A page, as many slots a turn as it may look at. */
+static bool is_full(const struct mr_control *control)
+{
+    return control->found == control->page.limit || control->body.len >= PAGE_BYTES;
+}
+
+/* A page, as much a turn as it may look at. */
 static bool list(struct mr_pump *pump, struct mr_control *control, uint64_t now_ns)
 {
     const struct mr_subscriptions *table = &pump->table;
-    uint32_t slots = TURN_SLOTS;
+    uint32_t slot = control->page.cursor, slots = 0;
+    uint64_t record_bytes = 0;
     begin_page(control);
-    for (; control->page.cursor < table->slot_count; control->page.cursor++, slots--) {
-        uint32_t slot = control->page.cursor;
-        if (slots == 0)
+    for (; slot < table->slot_count && !is_full(control); slot++) {
+        if (slots++ == TURN_SLOTS || record_bytes >= TURN_RECORD_BYTES) {
+            control->page.cursor = slot;
             return false;
+        }
         const struct mr_subscription *s =
             &table->chunks[slot / MR_CHUNK_SLOTS][slot % MR_CHUNK_SLOTS];
         struct mr_program program;
-        if (is_hidden(s) || !load_program(s, &program) || !wanted(control, s, &program))
+        if (is_hidden(s))
             continue;
-        if (control->found == control->page.limit) {
-            end_page(control, slot);
-            return true;
-        }
+        record_bytes += s->record_len;
+        if (!load_program(s, &program) || !wanted(control, s, &program))
+            continue;
         if (control->found++ > 0)
             mr_json_put_raw(&control->body, MR_STR(","));
         put_subscription(pump, &control->body, s, &program, now_ns);
     }
-    end_page(control, 0);
+    end_page(control, slot < table->slot_count ? slot : 0);
     return true;
 }
 
@@ -283,29 +296,32 @@ static void put_explained(const struct mr_pump *pump, struct mr_control *control
     mr_json_put_raw(json, MR_STR("}"));
 }
 
-/* Have the subscriptions of some slots in an engine of their own: what matches there, matches live.
- * Returns the slot behind them. */
+/* Have the subscriptions of some slots in an engine of their own, under their slots + 1: what
+ * matches there, matches live. Returns the slot behind them. */
 static uint32_t gather(const struct mr_pump *pump, const struct mr_control *control,
                        struct mr_engine *engine)
 {
     const struct mr_subscriptions *table = &pump->table;
     uint32_t slot = control->page.cursor, end = slot + TURN_EXPLAIN_SLOTS;
-    for (; slot < table->slot_count && slot < end; slot++) {
+    uint64_t record_bytes = 0;
+    for (; slot < table->slot_count && slot < end && record_bytes < TURN_RECORD_BYTES; slot++) {
         const struct mr_subscription *s =
             &table->chunks[slot / MR_CHUNK_SLOTS][slot % MR_CHUNK_SLOTS];
         if (is_hidden(s) || !mr_durable_reaches(control->scope, s))
             continue;
         const struct mr_subscribe_head *head = s->record;
-        enum mr_rc rc = mr_engine_add(engine, mr_subscription_id(s), head + 1,
+        enum mr_rc rc = mr_engine_add(engine, (uint64_t)slot + 1, head + 1,
                                       s->record_len - (uint32_t)sizeof *head);
         if (rc != MR_OK)
             break;
+        record_bytes += s->record_len;
     }
-    return slot;
+    return slot > control->page.cursor ? slot : slot + 1;
 }
 
 static bool explain(struct mr_pump *pump, struct mr_control *control)
 {
+    const struct mr_subscriptions *table = &pump->table;
     struct mr_engine *engine = NULL;
     struct mr_err err;
     const uint64_t *ids;
@@ -317,19 +333,19 @@ static bool explain(struct mr_pump *pump, struct mr_control *control)
     uint32_t next = gather(pump, control, engine);
     uint32_t count = mr_engine_match(engine, &control->event.event, &ids);
     for (uint32_t i = 0; i < count; i++) {
-        const struct mr_subscription *s = mr_subscription_get(&pump->table, ids[i]);
-        if (control->found == control->page.limit) {
-            end_page(control, s->slot);
-            mr_engine_destroy(&engine);
-            return true;
+        uint32_t slot = (uint32_t)ids[i] - 1;
+        if (is_full(control) || i == TURN_EXPLAINED) {
+            next = slot;
+            break;
         }
-        put_explained(pump, control, s, true);
+        put_explained(pump, control, &table->chunks[slot / MR_CHUNK_SLOTS][slot % MR_CHUNK_SLOTS],
+                      true);
     }
     mr_engine_destroy(&engine);
-    control->page.cursor = next > control->page.cursor ? next : next + 1;
-    if (control->page.cursor < pump->table.slot_count)
+    control->page.cursor = next;
+    if (next < table->slot_count && !is_full(control))
         return false;
-    end_page(control, 0);
+    end_page(control, next < table->slot_count ? next : 0);
     return true;
 }
 

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { LIST_MAX = MR_WIRE_LIST_MAX, FILTERS_MAX = 1024, EXPLAIN_LIMIT_MAX = 1000 };
+enum { LIST_MAX = MR_WIRE_LIST_MAX, FILTERS_MAX = 1024 };
 
 void mr_rest_body_fini(struct mr_rest_body *body)
 {
@@ -75,6 +75,22 @@ static bool get_text(json_t *object, const char *name, bool needed, struct mr_st
         return fail(control, name, value ? "expected a string" : "expected a string, got none");
     *out = text_of(value);
     return true;
+}
+
+bool mr_rest_read_number(struct mr_control *control, const char *name, const char *text,
+                         uint32_t low, uint32_t high, uint32_t *out)
+{
+    if (!text)
+        return true;
+    char *end;
+    unsigned long value = strtoul(text, &end, 10);
+    if (*text >= '0' && *text <= '9' && *end == 0 && value >= low && value <= high) {
+        *out = (uint32_t)value;
+        return true;
+    }
+    mr_control_fail(control, MR_CONTROL_INVALID_REQUEST, "%s: expected a number from %u to %u",
+                    name, low, high);
+    return false;
 }
 
 static bool get_number(json_t *object, const char *name, uint32_t max, uint32_t *out,
@@ -327,15 +343,19 @@ static bool get_document(struct mr_rest_body *body, struct mr_control *control)
 bool mr_rest_read_event(struct mr_rest_body *body, struct mr_str text, struct mr_control *control)
 {
     static const char *const names[] = {"tenant",         "collection", "documentId", "document",
-                                        "subscriptionId", "limit",      NULL};
+                                        "subscriptionId", "limit",      "cursor",     NULL};
     struct mr_control_event *event = &control->event;
-    control->page.limit = 100;
+    struct mr_str cursor = {NULL, 0};
+    control->page.limit = MR_REST_PAGE_DEFAULT;
     if (!parse(body, text, control) || !only(body->root, names, "", control) ||
         !get_text(body->root, "tenant", true, &event->database, control) ||
         !get_text(body->root, "collection", true, &event->collection, control) ||
         !get_text(body->root, "documentId", false, &event->event.document_id, control) ||
         !get_text(body->root, "subscriptionId", false, &control->id, control) ||
-        !get_number(body->root, "limit", EXPLAIN_LIMIT_MAX, &control->page.limit, control) ||
+        !get_number(body->root, "limit", MR_REST_PAGE_MAX, &control->page.limit, control) ||
+        !get_text(body->root, "cursor", false, &cursor, control) ||
+        !mr_rest_read_number(control, "cursor", cursor.data, 0, MR_REST_CURSOR_MAX,
+                             &control->page.cursor) ||
         !get_document(body, control))
         return false;
     event->event.database = event->database;

@@ -6,6 +6,8 @@
 #include "publisher/control.h"
 #include "publisher/durable.h"
 
+enum { MR_REST_PAGE_DEFAULT = 100, MR_REST_PAGE_MAX = 1000, MR_REST_CURSOR_MAX = 1 << 24 };
+
 /* What a request points into. Zeroed is empty. */
 struct mr_rest_body {
     void *root; /* of the JSON library */
@@ -22,7 +24,10 @@ void mr_rest_body_fini(struct mr_rest_body *body);
  */
 bool mr_rest_read_subscription(struct mr_rest_body *body, struct mr_str text, struct mr_str id,
                                struct mr_control *control, struct mr_control_item *item);
-/* {tenant, collection, documentId, document, subscriptionId, limit}: sets control's event, id and
- * page. */
+/* {tenant, collection, documentId, document, subscriptionId, limit, cursor}: sets control's event,
+ * id and page. */
 bool mr_rest_read_event(struct mr_rest_body *body, struct mr_str text, struct mr_control *control);
+/* A number from low to high, as text; NULL, absent: left as it is. name: of what it is. */
+bool mr_rest_read_number(struct mr_control *control, const char *name, const char *text,
+                         uint32_t low, uint32_t high, uint32_t *out);
 #endif

@@ -5,8 +5,6 @@
 #include "proto/marker.h"
 #include "publisher/rest/call.h"
 
-enum { PAGE_DEFAULT = 100, PAGE_MAX = 1000, CURSOR_MAX = 1 << 24 };
-
 const char *mr_rest_argument(const struct mr_rest_call *call, const char *name)
 {
     return MHD_lookup_connection_value(call->connection, MHD_GET_ARGUMENT_KIND, name);
@@ -46,24 +44,6 @@ static bool prepare_explain(struct mr_rest_call *call)
     return mr_rest_read_event(&call->body, upload_of(call), &call->control);
 }
 
-/* A number from low to high; absent: left as it is. */
-static bool get_number(struct mr_rest_call *call, const char *name, uint32_t low, uint32_t high,
-                       uint32_t *out)
-{
-    const char *text = mr_rest_argument(call, name);
-    if (!text)
-        return true;
-    char *end;
-    unsigned long value = strtoul(text, &end, 10);
-    if (*text >= '0' && *text <= '9' && *end == 0 && value >= low && value <= high) {
-        *out = (uint32_t)value;
-        return true;
-    }
-    mr_control_fail(&call->control, MR_CONTROL_INVALID_REQUEST,
-                    "%s: expected a number from %u to %u", name, low, high);
-    return false;
-}
-
 /* Each argument is one of a list's, once, and has a value. */
 struct seen_arguments {
     struct mr_control *control;
@@ -95,12 +75,14 @@ static bool prepare_list(struct mr_rest_call *call)
     MHD_get_connection_values(call->connection, MHD_GET_ARGUMENT_KIND, see_argument, &seen);
     if (call->control.code != MR_CONTROL_OK)
         return false;
-    page->limit = PAGE_DEFAULT;
+    page->limit = MR_REST_PAGE_DEFAULT;
     page->gateway = mr_str_from(mr_rest_argument(call, "gatewayId"));
     page->database = mr_str_from(mr_rest_argument(call, "tenant"));
     page->collection = mr_str_from(mr_rest_argument(call, "collection"));
-    return get_number(call, "limit", 1, PAGE_MAX, &page->limit) &&
-           get_number(call, "cursor", 0, CURSOR_MAX, &page->cursor);
+    return mr_rest_read_number(&call->control, "limit", mr_rest_argument(call, "limit"), 1,
+                               MR_REST_PAGE_MAX, &page->limit) &&
+           mr_rest_read_number(&call->control, "cursor", mr_rest_argument(call, "cursor"), 0,
+                               MR_REST_CURSOR_MAX, &page->cursor);
 }
 
 static void put_text(struct mr_json *json, const char *name, struct mr_str text)

@@ -201,6 +201,24 @@ def test_explain_says_what_matches_and_why(rest):
     assert rest.ask("POST", "/internal/v1/explain", {**event, "subscriptionId": "nobody"}).status == 404
 
 
+def test_explanations_come_in_pages_that_miss_nobody_and_repeat_nobody(rest):
+    for i in range(9):
+        rest.register(f"s{i}")
+    for i in range(0, 9, 3):  # places that are used again
+        rest.ask("DELETE", f"/internal/v1/subscriptions/s{i}")
+        rest.register(f"s{i}")
+    seen, cursor = [], "0"
+    while cursor is not None:
+        page = rest.ask("POST", "/internal/v1/explain", {
+            "tenant": "db", "collection": "c0", "document": {}, "limit": 2, "cursor": cursor}).json
+        assert len(page["subscriptions"]) <= 2
+        seen += [s["subscriptionId"] for s in page["subscriptions"]]
+        cursor = page.get("nextCursor")
+    assert sorted(seen) == sorted(f"s{i}" for i in range(9))
+    wrong = rest.ask("POST", "/internal/v1/explain", {"tenant": "db", "collection": "c0", "document": {}, "cursor": "-1"})
+    assert wrong.status == 400 and wrong.json["message"].startswith("cursor: expected a number from 0")
+
+
 def test_a_replacement_takes_over_at_one_event(instance, rest):
     """While subscriptions are replaced again and again, no event is missed and none comes twice."""
     rest.register("r1")
