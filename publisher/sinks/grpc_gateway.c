@@ -35,6 +35,12 @@ struct mr_grpc_request *mr_grpc_inbox_take(struct mr_grpc_inbox *inbox)
     return request;
 }
 
+struct mr_grpc_stream *mr_grpc_stream_ref(struct mr_grpc_stream *s)
+{
+    atomic_fetch_add_explicit(&s->refs, 1, memory_order_relaxed);
+    return s;
+}
+
 void mr_grpc_stream_unref(struct mr_grpc_stream *s)
 {
     if (atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) > 1)
@@ -52,6 +58,20 @@ void mr_grpc_stream_unref(struct mr_grpc_stream *s)
     free(s);
 }
 
+void mr_grpc_stream_settle(struct mr_grpc_stream *s, size_t bytes)
+{
+    pthread_mutex_lock(&s->lock);
+    s->unsettled--;
+    s->unsettled_bytes -= bytes;
+    bool nudge = s->paused && s->unsettled <= MR_GRPC_UNSETTLED_MAX / 2 &&
+                 s->unsettled_bytes <= MR_GRPC_UNSETTLED_BYTES_MAX / 2 && !s->nudged &&
+                 s->state != MR_OUT_OVER;
+    s->nudged = s->nudged || nudge;
+    pthread_mutex_unlock(&s->lock);
+    if (nudge)
+        mr_grpc_nudge(s->call.call, &s->nudge);
+}
+
 void mr_grpc_request_drop(struct mr_grpc_request *request)
 {
     struct mr_grpc_stream *s = request->stream;
@@ -61,17 +81,13 @@ void mr_grpc_request_drop(struct mr_grpc_request *request)
         mr_grpc_stream_unref(s);
         return;
     }
+    bool settled = request->request.kind != MR_REQUEST_REGISTER; /* else when it is answered */
+    size_t bytes = GRPC_SLICE_LENGTH(request->bytes);
     mr_wire_arena_fini(&request->arena);
     grpc_slice_unref(request->bytes);
     free(request);
-    pthread_mutex_lock(&s->lock);
-    s->unpolled--;
-    bool nudge = s->paused && s->unpolled <= MR_GRPC_UNPOLLED_MAX / 2 && !s->nudged &&
-                 s->state != MR_OUT_OVER;
-    s->nudged = s->nudged || nudge;
-    pthread_mutex_unlock(&s->lock);
-    if (nudge)
-        mr_grpc_nudge(s->call.call, &s->nudge);
+    if (settled)
+        mr_grpc_stream_settle(s, bytes);
 }
 
 /* The out queue: lock held. */

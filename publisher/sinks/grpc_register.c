@@ -8,9 +8,9 @@
 
 struct registration {
     struct mr_wire_register wire;
-    struct mr_grpc_streams *streams;
-    mr_gateway_id gateway;
-    grpc_slice bytes; /* the message: strings point into it */
+    struct mr_grpc_stream *stream; /* a reference: it is not read on, nor its place given away,
+                                    * while too many of its messages wait for the store */
+    grpc_slice bytes;              /* the message: strings point into it */
     struct mr_scope *scope;
 };
 
@@ -19,6 +19,7 @@ static void destroy(struct registration *r)
     mr_wire_register_fini(&r->wire);
     mr_scope_unref(r->scope);
     grpc_slice_unref(r->bytes);
+    mr_grpc_stream_unref(r->stream);
     free(r);
 }
 
@@ -32,7 +33,9 @@ static void done(struct mr_control *control)
             marker, mr_marker_format((struct mr_marker){control->log_id, control->marker}, marker)};
     grpc_slice message = grpc_slice_malloc(mr_wire_registered_size(&r->wire));
     mr_wire_put_registered(GRPC_SLICE_START_PTR(message), &r->wire);
-    r->streams->answer(r->streams->answer_context, r->gateway, message);
+    const struct mr_grpc_streams *streams = r->stream->streams;
+    streams->answer(streams->answer_context, r->stream->id, message);
+    mr_grpc_stream_settle(r->stream, GRPC_SLICE_LENGTH(r->bytes));
     destroy(r);
 }
 
@@ -43,8 +46,7 @@ enum mr_rc mr_grpc_registration(struct mr_grpc_stream *s, struct mr_request *req
     static_assert(offsetof(struct registration, wire.control) == 0, "done finds it by its control");
     if (!r)
         return mr_reject(err, MR_FATAL, "decode a request: out of memory");
-    r->streams = s->streams;
-    r->gateway = s->id;
+    r->stream = mr_grpc_stream_ref(s);
     r->bytes = grpc_slice_ref(bytes);
     r->scope = mr_scope_ref(s->scope);
     r->wire.control.scope = r->scope;

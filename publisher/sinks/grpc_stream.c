@@ -107,7 +107,9 @@ static void read_next(struct mr_grpc_stream *s)
         return;
     pthread_mutex_lock(&s->lock);
     bool open = s->state == MR_OUT_OPEN;
-    s->paused = open && (s->unpolled >= MR_GRPC_UNPOLLED_MAX || s->answers >= MR_GRPC_ANSWERS_MAX);
+    s->paused = open && (s->unsettled >= MR_GRPC_UNSETTLED_MAX ||
+                         s->unsettled_bytes >= MR_GRPC_UNSETTLED_BYTES_MAX ||
+                         s->answers >= MR_GRPC_ANSWERS_MAX);
     bool read = open && !s->paused;
     pthread_mutex_unlock(&s->lock);
     if (!read)
@@ -135,7 +137,8 @@ static bool pass_on(struct mr_grpc_stream *s, grpc_slice bytes)
         request->request.gateway = s->id;
         request->request.scope = s->scope;
         pthread_mutex_lock(&s->lock);
-        s->unpolled++;
+        s->unsettled++;
+        s->unsettled_bytes += GRPC_SLICE_LENGTH(bytes);
         pthread_mutex_unlock(&s->lock);
         mr_grpc_inbox_put(&s->streams->inbox, request);
         return true;

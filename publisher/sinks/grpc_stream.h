@@ -5,9 +5,9 @@
  * and queues deliveries and answers. They share the stream's out queue and state, under its lock.
  *
  * A stream lives until both have let go of it: the queue thread when the call is over, the pump
- * when it has taken the CLOSE. Its place in the table, and with it its share of
- * publisher.gateways_max, is free again only then: a stream that was cut off and whose peer still
- * does not read counts. */
+ * when it has taken the CLOSE and answered every REGISTER. Its place in the table, and with it its
+ * share of publisher.gateways_max, is free again only then: a stream that was cut off and whose
+ * peer still does not read counts. */
 #ifndef MR_PUBLISHER_SINKS_GRPC_STREAM_H
 #define MR_PUBLISHER_SINKS_GRPC_STREAM_H
 #include "publisher/sink.h"

@@ -8,8 +8,10 @@
 enum {
     MR_GRPC_CHUNK = 64,                   /* messages taken from the out queue under one lock */
     MR_GRPC_BATCH_BYTES_MAX = 128 * 1024, /* of a DeliveryBatch of more than one */
-    MR_GRPC_UNPOLLED_MAX =
-        64, /* requests of one stream that wait for the pump; then it is not read */
+    /* Requests of one stream that wait for the pump, or for the store, and their bytes; then it is
+     * not read. */
+    MR_GRPC_UNSETTLED_MAX = 64,
+    MR_GRPC_UNSETTLED_BYTES_MAX = 4 * 1024 * 1024,
     MR_GRPC_ANSWERS_MAX = 1024, /* answers that wait for one gateway; then it is not read */
 };
 
@@ -31,7 +33,7 @@ struct mr_grpc_stream {
     struct mr_grpc_streams *streams;
     struct mr_grpc_call call;
     mr_gateway_id id;
-    _Atomic uint32_t refs;  /* queue thread, pump */
+    _Atomic uint32_t refs;  /* queue thread, pump, each REGISTER that is not answered */
     struct mr_scope *scope; /* what its peer may do; NULL: everything */
     struct mr_grpc_request open, close;
     struct mr_grpc_op metadata, read, write, end, gone, nudge;
@@ -59,8 +61,9 @@ struct mr_grpc_stream {
     bool busy;    /* there is a chunk: the queue thread comes back to the queue by itself */
     bool nudged;  /* or because it has been told to */
     bool closing; /* CLOSE is on its way */
-    uint32_t unpolled;
-    bool paused; /* not read because of unpolled or answers */
+    uint32_t unsettled;
+    uint64_t unsettled_bytes;
+    bool paused; /* not read because of these or answers */
 };
 
 /* Make the control of a REGISTER from its payload, which lies in bytes. */
@@ -69,7 +72,10 @@ enum mr_rc mr_grpc_registration(struct mr_grpc_stream *s, struct mr_request *req
 
 /* Both sides. */
 void mr_grpc_inbox_put(struct mr_grpc_inbox *inbox, struct mr_grpc_request *request);
-void mr_grpc_stream_unref(struct mr_grpc_stream *s); /* one of the two references */
+struct mr_grpc_stream *mr_grpc_stream_ref(struct mr_grpc_stream *s);
+void mr_grpc_stream_unref(struct mr_grpc_stream *s); /* one of the references */
+/* Pump. A request of so many bytes is done with: the stream may be read on. */
+void mr_grpc_stream_settle(struct mr_grpc_stream *s, size_t bytes);
 static inline void mr_out_fini(struct mr_out *out)
 {
     grpc_slice_unref(out->head);

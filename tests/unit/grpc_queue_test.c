@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "publisher/control.h"
 #include "publisher/sinks/grpc_stream_state.h"
 
 static struct mr_grpc_streams streams = {
@@ -128,6 +129,47 @@ static void the_newest_waits_for_the_flush(void **state)
     expect(1, false, true);
 }
 
+static void drop_answer(void *context, mr_gateway_id gateway, grpc_slice message)
+{
+    (void)context;
+    (void)gateway;
+    grpc_slice_unref(message);
+}
+
+/* As the queue thread hands it over: a message of 10 bytes, with an empty REGISTER. */
+static struct mr_grpc_request *hand_over(enum mr_request_kind kind)
+{
+    struct mr_err err;
+    struct mr_grpc_request *request = calloc(1, sizeof *request);
+    request->stream = stream;
+    request->bytes = grpc_slice_malloc(10);
+    request->request.kind = kind;
+    stream->unsettled++;
+    stream->unsettled_bytes += 10;
+    if (kind == MR_REQUEST_REGISTER)
+        assert_int_equal(mr_grpc_registration(stream, &request->request, request->bytes, &err),
+                         MR_OK);
+    return request;
+}
+
+static void a_registration_counts_against_its_stream_until_it_is_answered(void **state)
+{
+    (void)state;
+    streams.answer = drop_answer;
+    stream->refs = 1;
+    mr_grpc_request_drop(hand_over(MR_REQUEST_HEARTBEAT));
+    assert_int_equal(stream->unsettled + stream->unsettled_bytes, 0);
+    struct mr_grpc_request *request = hand_over(MR_REQUEST_REGISTER);
+    struct mr_control *control = request->request.control;
+    mr_grpc_request_drop(request);
+    assert_int_equal(stream->unsettled, 1);
+    assert_int_equal(stream->unsettled_bytes, 10);
+    assert_int_equal(stream->refs, 2);
+    control->done(control);
+    assert_int_equal(stream->unsettled + stream->unsettled_bytes, 0);
+    assert_int_equal(stream->refs, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -139,6 +181,8 @@ int main(void)
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(a_batch_ends_with_its_chunk, setup, teardown),
         cmocka_unit_test_setup_teardown(the_newest_waits_for_the_flush, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            a_registration_counts_against_its_stream_until_it_is_answered, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
