@@ -461,6 +461,8 @@ void mr_pump_close(struct mr_pump **out)
     if (pump->process->stopping)
         finish(pump);
     mr_durable_close(pump);
+    if (pump->has_request && pump->request.kind == MR_REQUEST_REGISTER)
+        mr_control_put(&pump->durable.queue, pump->request.control); /* refused: it is closed */
     pump->sink->ops->close(pump->sink, mr_clock_ns() + CLOSE_NS);
     mr_control_close(&pump->durable.queue); /* what streams asked for meanwhile */
     mr_control_queue_fini(&pump->durable.queue);
