@@ -37,6 +37,7 @@ struct mr_catchup_pump {
     struct mr_gateway *gateway; /* NULL: closed */
     uint32_t live_count;        /* members whose subscriptions are still there */
     bool told;                  /* of a snapshot: its end has been */
+    bool surveys;               /* the same: it is one of the few in their first pass */
     uint32_t unapplied;         /* of these: not yet known to every shard */
     uint64_t shards_after;      /* behind this every shard matches for all members */
     uint64_t through;           /* delivered */

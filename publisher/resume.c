@@ -28,8 +28,41 @@ enum mr_rc mr_resume_init(struct mr_resume *resume, const struct mr_resume *part
     return mr_catchup_worker_create(&resume->worker, log_dir, &parts->cell->bell, err);
 }
 
+/* A snapshot keeps a table of what it has seen while it is in its first pass, and a list of what is
+ * in the state until that is delivered, as slowly as its gateway reads. So few are in the first,
+ * and one of a gateway in either: who does not read holds up its own only. */
+static bool may_begin(struct mr_resume *resume, struct mr_catchup *c)
+{
+    struct mr_gateway *gateway = c->pump.gateway;
+    if (gateway->snapshot || resume->surveys == MR_RESUME_SURVEYS_MAX)
+        return false;
+    gateway->snapshot = c;
+    c->pump.surveys = true;
+    resume->surveys++;
+    return true;
+}
+
+static void end_survey(struct mr_resume *resume, struct mr_catchup *c)
+{
+    if (!c->pump.surveys)
+        return;
+    c->pump.surveys = false;
+    resume->surveys--;
+    resume->waits = resume->waits || resume->waiting > 0; /* those who were looked at before it */
+}
+
+static void end_snapshot(struct mr_resume *resume, struct mr_catchup *c)
+{
+    end_survey(resume, c);
+    if (!c->pump.gateway || c->pump.gateway->snapshot != c)
+        return;
+    c->pump.gateway->snapshot = NULL;
+    resume->waits = resume->waits || resume->waiting > 0;
+}
+
 static void drop(struct mr_resume *resume, struct mr_catchup *c)
 {
+    end_snapshot(resume, c);
     TAILQ_REMOVE(&resume->all, c, all);
     mr_catchup_destroy(&c);
 }
@@ -307,6 +340,9 @@ static bool in_snapshot(struct mr_resume *resume, struct mr_catchup *c)
         return true;
     struct mr_subscription *s = mr_subscription_get(resume->table, c->members[0].subscription);
     c->pump.told = true;
+    end_snapshot(resume, c);
+    mr_survey_fini(&c->survey);
+    mr_watch_destroy(&c->survey_engine);
     if (s && s->catchup == c) {
         mr_deliverer_confirm(resume->deliverer, s, c->snapshot_through);
         resume->confirmed(resume->context, s);
@@ -320,8 +356,10 @@ static enum mr_rc advance(struct mr_resume *resume, struct mr_catchup *c,
 {
     struct mr_catchup_pump *pump = &c->pump;
     if (c->outcome == MR_CATCHUP_LOST) {
-        turn->done += give_up(resume, c, turn);
-        resume->waits = true;
+        if (give_up(resume, c, turn))
+            turn->done++;
+        else
+            resume->waits = true;
         return MR_OK;
     }
     if (in_snapshot(resume, c)) {
@@ -359,6 +397,13 @@ static enum mr_rc work_on(struct mr_resume *resume, struct mr_catchup *c,
         drop(resume, c);
         return MR_OK;
     }
+    if (pump->phase == MR_CATCHUP_FORMING && c->snapshot) {
+        if (may_begin(resume, c))
+            submit(resume, c, turn->now_ns);
+        else
+            resume->waiting++;
+        return MR_OK;
+    }
     if (pump->phase == MR_CATCHUP_FORMING) {
         if (turn->now_ns - pump->joined_ns >= QUIET_NS ||
             turn->now_ns - pump->formed_ns >= FORMING_NS)
@@ -367,6 +412,8 @@ static enum mr_rc work_on(struct mr_resume *resume, struct mr_catchup *c,
             resume->waits = true;
         return MR_OK;
     }
+    if (c->surveyed)
+        end_survey(resume, c);
     if (pump->phase == MR_CATCHUP_DELIVERING) {
         enum mr_rc rc = deliver_backlog(resume, c, &c->batch, turn, err);
         if (rc != MR_OK)
@@ -382,6 +429,7 @@ enum mr_rc mr_resume_work(struct mr_resume *resume, struct mr_resume_turn *turn,
 {
     struct mr_catchup *c;
     resume->waits = false;
+    resume->waiting = 0;
     while ((c = mr_catchup_collect(resume->worker)) != NULL) {
         c->pump.phase = MR_CATCHUP_DELIVERING;
         mr_count(resume->cell, MR_COUNTER_RESUME_EVENTS, c->batch_read);
@@ -394,6 +442,7 @@ enum mr_rc mr_resume_work(struct mr_resume *resume, struct mr_resume_turn *turn,
         if (rc != MR_OK)
             return rc;
     }
+    mr_gauge(resume->cell, MR_COUNTER_SNAPSHOTS_WAITING, resume->waiting);
     return MR_OK;
 }
 

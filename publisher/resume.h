@@ -15,6 +15,7 @@ struct mr_resume {
     struct mr_cell_shm *cell;
     size_t hold_bytes_max; /* of one catch-up */
     struct mr_catchup_list all;
+    uint32_t surveys, waiting;   /* snapshots in their first pass; those that wait for theirs */
     struct mr_catchup **touched; /* with hits of the event being merged */
     uint32_t touched_count, touched_max;
     void (*confirmed)(void *context, struct mr_subscription *subscription); /* its answer is sent */
@@ -43,7 +44,9 @@ MR_MUST_USE enum mr_rc mr_resume_join(struct mr_resume *resume,
                                       struct mr_subscription *subscription, uint64_t after,
                                       uint64_t now_ns, struct mr_err *err);
 /* The same for one that wants the current state first, as far as the log, which must begin with its
- * first event, tells it: confirmed when it has it. */
+ * first event, tells it: confirmed when it has it. So many at once are in their first pass, and one
+ * of a gateway is on its way: the others wait, and need nothing meanwhile. */
+enum { MR_RESUME_SURVEYS_MAX = 4 };
 MR_MUST_USE enum mr_rc mr_resume_snapshot(struct mr_resume *resume,
                                           struct mr_subscription *subscription, uint64_t now_ns,
                                           struct mr_err *err);

@@ -82,6 +82,7 @@ struct mr_gateway {
     bool over_limit; /* one gateway too many: it gets no subscriptions */
     bool cut;        /* a delivery was refused for good; its CLOSE is on the way */
     struct mr_subscription_list subscriptions;
+    struct mr_catchup *snapshot; /* the one that is on its way to it; borrowed */
     struct mr_gateway *hash_next, *name_next;
     TAILQ_ENTRY(mr_gateway) all;
     /* Of the event that is being delivered. */

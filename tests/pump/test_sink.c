@@ -82,6 +82,7 @@ static enum mr_rc sink_poll(struct mr_sink *sink, struct mr_request *out)
                                .database = MR_STR("db"),
                                .collection = mr_str_from(current.collection),
                                .after = mr_str_from(current.after),
+                               .snapshot = current.snapshot,
                                .predicates = &predicate,
                                .predicate_count = current.value >= 0,
                                .problem = mr_str_from(current.problem),
@@ -120,7 +121,9 @@ static enum mr_rc sink_deliver(struct mr_sink *sink, mr_gateway_id gateway,
     const struct mr_str *ids = delivery->subscription_ids;
     uint32_t count = delivery->count;
     (void)sink;
-    MR_ASSERT(count > 0 && marker_of(delivery->progress) == parcel->sequence);
+    MR_ASSERT(count > 0 &&
+              (delivery->snapshot ? delivery->progress.len == 0
+                                  : marker_of(delivery->progress) == parcel->sequence));
     if (gateway == test_sink.cut)
         return MR_CLOSED;
     test_sink.deliveries++;

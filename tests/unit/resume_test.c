@@ -162,6 +162,63 @@ static void a_killed_publisher_loses_nothing_for_those_who_resume(void **state)
     }
 }
 
+static void want_snapshot(mr_gateway_id id, const char *name)
+{
+    struct test_request request = {
+        .kind = MR_REQUEST_SUBSCRIBE, .gateway = id, .value = -1, .snapshot = true};
+    snprintf(request.id, sizeof request.id, "%s", name);
+    snprintf(request.collection, sizeof request.collection, "c0");
+    test_sink_push(&request);
+}
+
+/* How many snapshots of a gateway, or of all (0), have begun and are not told. */
+static uint32_t on_their_way(mr_gateway_id id)
+{
+    uint32_t count = 0;
+    const struct mr_catchup *c;
+    TAILQ_FOREACH(c, &pump->resume.all, all)
+    count += c->snapshot && c->pump.phase != MR_CATCHUP_FORMING && !c->pump.told &&
+             (id == 0 || (c->pump.gateway && c->pump.gateway->id == id));
+    return count;
+}
+
+static void snapshots_begin_a_few_at_once_and_who_does_not_read_holds_up_its_own_only(void **state)
+{
+    enum { GATEWAYS = 7 };
+    (void)state;
+    start(2, 11);
+    bed_append(&bed, 400);
+    settle();
+    for (mr_gateway_id id = 1; id <= GATEWAYS; id++) {
+        gateway(MR_REQUEST_OPEN, id);
+        want_snapshot(id, "a");
+        want_snapshot(id, "b");
+    }
+    test_sink.fill = 0.9; /* nobody reads */
+    turn();
+    assert_int_equal(on_their_way(0), MR_RESUME_SURVEYS_MAX);
+    assert_int_equal(pump->resume.waiting, 2 * GATEWAYS - MR_RESUME_SURVEYS_MAX);
+    for (int i = 0; i < 5000 && on_their_way(0) < GATEWAYS; i++) {
+        turn();
+        usleep(100);
+        assert_true(pump->resume.surveys <= MR_RESUME_SURVEYS_MAX);
+        for (mr_gateway_id id = 1; id <= GATEWAYS; id++)
+            assert_true(on_their_way(id) <= 1);
+    }
+    assert_int_equal(on_their_way(0), GATEWAYS); /* and each has its first */
+    gateway(MR_REQUEST_CLOSE, 1); /* one leaves, with one under way and one to come */
+    unsubscribe(2, "a");          /* another waits no longer for its first */
+    test_sink.fill = 0;
+    settle();
+    for (mr_gateway_id id = 2; id <= GATEWAYS; id++) {
+        assert_true(id == 2 || of(id, "a")->success);
+        assert_true(of(id, "b")->success && !of(id, "b")->resync);
+        assert_true(of(id, "b")->before_answer > 0);
+    }
+    assert_int_equal(pump->resume.surveys + pump->resume.waiting, 0);
+    stop();
+}
+
 int main(void)
 {
     mr_log_setup(MR_LOG_ERROR, MR_LOG_TEXT, "test");
@@ -172,6 +229,7 @@ int main(void)
         cmocka_unit_test(a_log_that_is_lost_under_a_catch_up_is_told_with_a_second_answer),
         cmocka_unit_test(a_slow_gateway_catches_up_as_it_reads_and_is_never_cut),
         cmocka_unit_test(a_killed_publisher_loses_nothing_for_those_who_resume),
+        cmocka_unit_test(snapshots_begin_a_few_at_once_and_who_does_not_read_holds_up_its_own_only),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
