@@ -202,8 +202,8 @@ enum mr_rc mr_segment_attach(struct mr_segment *segment, const char *instance, c
     if (rc != MR_OK)
         goto out;
     int protection = read_only ? PROT_READ : PROT_READ | PROT_WRITE;
-    void *base = map_file(fd, (size_t)info.st_size, protection, map, !read_only,
-                          &segment->map_bytes);
+    void *base =
+        map_file(fd, (size_t)info.st_size, protection, map, !read_only, &segment->map_bytes);
     if (base == MAP_FAILED) {
         rc = mr_fail(err, MR_FATAL, "map segment %s", segment->name);
         goto out;
