@@ -1,53 +1,16 @@
 #include "cel/utf8.h"
 
-static bool is_tail(uint8_t byte)
-{
-    return (byte & 0xc0) == 0x80;
-}
-
-/* Length of the code point that starts at "at", 0: none does. Table 3-7 of the Unicode standard. */
-static size_t point_len(const uint8_t *at, size_t left)
-{
-    uint8_t lead = at[0];
-    if (lead < 0x80)
-        return 1;
-    if (lead < 0xc2 || lead > 0xf4)
-        return 0;
-    if (lead < 0xe0)
-        return left >= 2 && is_tail(at[1]) ? 2 : 0;
-    uint8_t low = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;
-    uint8_t high = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf;
-    if (left < 3 || at[1] < low || at[1] > high || !is_tail(at[2]))
-        return 0;
-    if (lead < 0xf0)
-        return 3;
-    return left >= 4 && is_tail(at[3]) ? 4 : 0;
-}
+#include "common/utf8.h"
 
 bool mr_cel_utf8_valid(struct mr_str text)
 {
-    const uint8_t *at = (const uint8_t *)text.data;
-    for (size_t left = text.len; left > 0;) {
-        uint64_t block;
-        size_t len = 8;
-        if (left >= len && (memcpy(&block, at, len), (block & UINT64_C(0x8080808080808080)) == 0)) {
-            at += len;
-            left -= len;
-            continue;
-        }
-        len = point_len(at, left);
-        if (len == 0)
-            return false;
-        at += len;
-        left -= len;
-    }
-    return true;
+    return mr_utf8_valid(text.data, text.len);
 }
 
 uint32_t mr_cel_utf8_next(struct mr_str text, size_t *offset)
 {
     const uint8_t *at = (const uint8_t *)text.data + *offset;
-    size_t len = point_len(at, text.len - *offset);
+    size_t len = mr_utf8_len(at, text.len - *offset);
     *offset += len > 0 ? len : 1;
     switch (len) {
     case 1:
@@ -82,7 +45,7 @@ size_t mr_cel_utf8_count(struct mr_str text)
 {
     size_t count = 0;
     for (size_t i = 0; i < text.len; i++) /* every byte but a code point's second to last */
-        count += !is_tail((uint8_t)text.data[i]);
+        count += !mr_utf8_is_tail((uint8_t)text.data[i]);
     return count;
 }
 

@@ -1,5 +1,7 @@
 #include "common/bson.h"
 
+#include "common/utf8.h"
+
 /* Little endian and unaligned: the host is little endian (meson.build refuses others through the
  * shared layouts), so a copy is the conversion. */
 static int32_t load_i32(const uint8_t *at)
@@ -155,59 +157,13 @@ enum mr_rc mr_bson_iter_next(struct mr_bson_iter *iter, struct mr_bson_element *
     return MR_OK;
 }
 
-/* Length of the UTF-8 sequence at "at"; 0: none (overlong, surrogate, beyond U+10FFFF, cut short).
- */
-static size_t utf8_sequence(const uint8_t *at, const uint8_t *end)
-{
-    static const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};
-    uint8_t first = *at;
-    size_t len = first < 0x80       ? 1
-                 : first >> 5 == 6  ? 2
-                 : first >> 4 == 14 ? 3
-                 : first >> 3 == 30 ? 4
-                                    : 0;
-    if (len == 0 || len > (size_t)(end - at))
-        return 0;
-    if (len == 1)
-        return 1;
-    uint32_t code = first & (0x7fu >> len);
-    for (size_t i = 1; i < len; i++) {
-        if (at[i] >> 6 != 2)
-            return 0;
-        code = code << 6 | (at[i] & 0x3fu);
-    }
-    if (code < least[len] || code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff))
-        return 0;
-    return len;
-}
-
-static bool utf8_valid(const char *text, size_t len)
-{
-    const uint8_t *at = (const uint8_t *)text, *end = at + len;
-    while (at < end) {
-        uint64_t word;
-        if (end - at >= 8) { /* eight ASCII bytes at a time: what most text is */
-            memcpy(&word, at, sizeof word);
-            if ((word & UINT64_C(0x8080808080808080)) == 0) {
-                at += 8;
-                continue;
-            }
-        }
-        size_t step = utf8_sequence(at, end);
-        if (step == 0)
-            return false;
-        at += step;
-    }
-    return true;
-}
-
 /* Check what the iterator does not: UTF-8, and which document is to be entered (NULL: none). */
 static enum mr_rc check_element(const struct mr_bson_element *element, const uint8_t **inner,
                                 size_t *inner_len)
 {
     const struct mr_bson_value *v = &element->value;
     *inner = NULL;
-    if (!utf8_valid(element->key.data, element->key.len))
+    if (!mr_utf8_valid(element->key.data, element->key.len))
         return MR_CORRUPT;
     size_t text = 0;
     switch (v->type) {
@@ -221,15 +177,15 @@ static enum mr_rc check_element(const struct mr_bson_element *element, const uin
     case MR_BSON_SYMBOL:
     case MR_BSON_DBPOINTER: {
         struct mr_str s = mr_bson_string(v);
-        return utf8_valid(s.data, s.len) ? MR_OK : MR_CORRUPT;
+        return mr_utf8_valid(s.data, s.len) ? MR_OK : MR_CORRUPT;
     }
     case MR_BSON_CODE_SCOPE:
         text = (size_t)load_i32(v->data + 4);
         *inner = v->data + 8 + text;
         *inner_len = v->len - 8 - text;
-        return utf8_valid((const char *)v->data + 8, text - 1) ? MR_OK : MR_CORRUPT;
+        return mr_utf8_valid(v->data + 8, text - 1) ? MR_OK : MR_CORRUPT;
     case MR_BSON_REGEX:
-        return utf8_valid((const char *)v->data, v->len) ? MR_OK : MR_CORRUPT;
+        return mr_utf8_valid(v->data, v->len) ? MR_OK : MR_CORRUPT;
     default:
         return MR_OK;
     }

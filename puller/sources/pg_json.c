@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "common/utf8.h"
 #include "puller/sources/pg_scalar.h"
 
 struct json {
@@ -139,7 +140,7 @@ static bool read_string(struct json *in, struct mr_str *out)
     in->at = plain_end(in->at, in->end);
     if (in->at < in->end && *in->at == '"') {
         *out = (struct mr_str){start, (size_t)(in->at++ - start)};
-        return mr_pg_utf8_valid(out->data, out->len);
+        return mr_utf8_valid(out->data, out->len);
     }
     char *room = in->room, *to = room;
     in->at = start;
@@ -153,7 +154,7 @@ static bool read_string(struct json *in, struct mr_str *out)
         if (*in->at++ == '"') {
             *out = (struct mr_str){room, (size_t)(to - room)};
             in->room = to;
-            return mr_pg_utf8_valid(out->data, out->len);
+            return mr_utf8_valid(out->data, out->len);
         }
         if (!read_escape(in, &to))
             return false;

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "common/utf8.h"
 #include "proto/json_number.h"
 #include "puller/sources/pg_json.h"
 #include "puller/sources/pg_numeric.h"
@@ -16,46 +17,9 @@ static struct mr_str text_of(const struct mr_pg_value *value)
     return (struct mr_str){(const char *)value->data, value->len};
 }
 
-/* Length of the well-formed UTF-8 sequence at the start of at; 0: none (RFC 3629). */
-static size_t utf8_sequence(const uint8_t *at, size_t left)
-{
-    uint8_t lead = at[0];
-    size_t len = lead < 0x80   ? 1
-                 : lead < 0xC2 ? 0
-                 : lead < 0xE0 ? 2
-                 : lead < 0xF0 ? 3
-                 : lead < 0xF5 ? 4
-                               : 0;
-    if (len == 0 || len > left)
-        return 0;
-    for (size_t i = 1; i < len; i++)
-        if ((at[i] & 0xC0) != 0x80)
-            return 0;
-    bool overlong = (lead == 0xE0 && at[1] < 0xA0) || (lead == 0xF0 && at[1] < 0x90);
-    bool outside = (lead == 0xED && at[1] > 0x9F) || (lead == 0xF4 && at[1] > 0x8F);
-    return overlong || outside ? 0 : len;
-}
-
-bool mr_pg_utf8_valid(const char *data, size_t len)
-{
-    const uint8_t *at = (const uint8_t *)data, *end = at + len;
-    while (at < end) {
-        uint64_t eight;
-        if (end - at >= 8 && (memcpy(&eight, at, 8), (eight & UINT64_C(0x8080808080808080)) == 0)) {
-            at += 8;
-            continue;
-        }
-        size_t sequence = utf8_sequence(at, (size_t)(end - at));
-        if (sequence == 0)
-            return false;
-        at += sequence;
-    }
-    return true;
-}
-
 void mr_pg_put_string(struct mr_bson_writer *w, struct mr_str key, struct mr_str text)
 {
-    if (mr_pg_utf8_valid(text.data, text.len))
+    if (mr_utf8_valid(text.data, text.len))
         mr_bson_put_string(w, key, text);
     else
         mr_bson_put_binary(w, key, 0, text);

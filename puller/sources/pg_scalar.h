@@ -17,5 +17,4 @@ MR_MUST_USE enum mr_rc mr_pg_scalar_text(enum mr_pg_kind kind, const struct mr_p
 
 /* A string, or, when the bytes are no UTF-8, a binary of subtype 0. */
 void mr_pg_put_string(struct mr_bson_writer *w, struct mr_str key, struct mr_str text);
-bool mr_pg_utf8_valid(const char *data, size_t len);
 #endif
