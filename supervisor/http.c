@@ -13,6 +13,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "supervisor/health.h"
+#include "supervisor/json.h"
 
 enum { CONNECTIONS_MAX = 128, CONNECTION_TIMEOUT_S = 10, CONNECTION_BYTES = 16384 };
 
@@ -94,21 +95,6 @@ static unsigned ready(struct mr_http *http, struct MHD_Connection *connection, c
     return all ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE;
 }
 
-static void json_text(FILE *out, const char *text)
-{
-    fputc('"', out);
-    for (; *text; text++) {
-        unsigned char c = (unsigned char)*text;
-        if (c == '"' || c == '\\')
-            fprintf(out, "\\%c", c);
-        else if (c < 0x20 || c >= 0x7f)
-            fputc('?', out);
-        else
-            fputc(c, out);
-    }
-    fputc('"', out);
-}
-
 static unsigned health_json(struct mr_http *http, FILE *out)
 {
     struct mr_health health;
@@ -127,7 +113,7 @@ static unsigned health_json(struct mr_http *http, FILE *out)
     for (uint32_t i = 0; i < health.count; i++) {
         fprintf(out, "%s{\"name\":\"%s\",\"ok\":%s,\"detail\":", i ? "," : "",
                 health.checks[i].name, health.checks[i].ok ? "true" : "false");
-        json_text(out, health.checks[i].detail);
+        mr_json_text(out, health.checks[i].detail, sizeof health.checks[i].detail);
         fputc('}', out);
     }
     fputs("]}\n", out);
