@@ -8,6 +8,7 @@
 #include "common/crash.h"
 #include "common/doc_hash.h"
 #include "common/log.h"
+#include "proto/gap.h"
 
 enum {
     CLOCK_EVENTS = 64,    /* share one reading of the clocks: about 20 us flat out */
@@ -72,15 +73,10 @@ static size_t make_gap(struct mr_intake *intake, struct mr_event *event,
     snprintf(order, sizeof order, "%" PRIu64, event->head.source_order);
     struct mr_bson_writer w;
     mr_bson_writer_init_fixed(&w, document, GAP_BYTES);
-    mr_bson_begin(&w);
-    mr_bson_put_string(&w, MR_STR("cause"), MR_STR("event larger than a ring (ring.event_size)"));
-    mr_bson_put_string(&w, MR_STR("from"), mr_str_from(order));
-    mr_bson_put_string(&w, MR_STR("to"), mr_str_from(order));
-    mr_bson_end(&w);
-    MR_ASSERT(w.ok);
     event->head.op = MR_OP_GAP;
     event->head.flags = 0;
-    event->document = mr_bson_bytes(&w);
+    event->document = mr_gap_write(&w, "event larger than a ring (ring.event_size)", order, order);
+    MR_ASSERT(w.ok);
     event->update = event->before = (struct mr_str){NULL, 0};
     mr_log_warn("intake", "event_too_large", "limit=%u source_order=%s", intake->event_bytes_max,
                 order);

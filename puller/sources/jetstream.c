@@ -9,8 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "common/bson.h"
 #include "common/clock.h"
+#include "proto/gap.h"
 #include "proto/marker.h"
 #include "puller/source.h"
 #include "puller/sources/js_reader.h"
@@ -56,13 +56,8 @@ static enum mr_rc emit_gap(const struct mr_js_item *item, struct mr_intake *inta
     snprintf(to, sizeof to, "%" PRIu64, item->stream_sequence);
     struct mr_bson_writer w;
     mr_bson_writer_init_fixed(&w, bytes, sizeof bytes);
-    mr_bson_begin(&w);
-    mr_bson_put_string(&w, MR_STR("cause"), mr_str_from(item->gap_cause));
-    mr_bson_put_string(&w, MR_STR("from"), mr_str_from(from));
-    mr_bson_put_string(&w, MR_STR("to"), mr_str_from(to));
-    mr_bson_end(&w);
     struct mr_event event = {.head = {.op = MR_OP_GAP, .source_order = item->gap_from},
-                             .document = mr_bson_bytes(&w)};
+                             .document = mr_gap_write(&w, item->gap_cause, from, to)};
     return mr_intake_emit(intake, &event, err);
 }
 

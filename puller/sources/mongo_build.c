@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/doc_hash.h"
+#include "proto/gap.h"
 #include "puller/sources/mongo_layout.h"
 #include "puller/sources/mongo_position.h"
 
@@ -96,19 +97,6 @@ static void put_head(const struct mr_mongo_change *change, struct mr_event *even
     event->collection = change->collection;
 }
 
-/* {cause, from, to}: what every gap says. */
-static struct mr_str gap_text(struct mr_mongo_builder *b, const char *cause, struct mr_str from,
-                              struct mr_str to)
-{
-    mr_bson_writer_reset(&b->info);
-    mr_bson_begin(&b->info);
-    mr_bson_put_string(&b->info, MR_STR("cause"), mr_str_from(cause));
-    mr_bson_put_string(&b->info, MR_STR("from"), from);
-    mr_bson_put_string(&b->info, MR_STR("to"), to);
-    mr_bson_end(&b->info);
-    return mr_bson_bytes(&b->info);
-}
-
 /* The new name's documents come without an event each: whoever follows it must read it. */
 static enum mr_rc rename_gap(struct mr_mongo_builder *b, const struct mr_mongo_change *change,
                              struct mr_event *event, struct mr_err *err)
@@ -118,12 +106,11 @@ static enum mr_rc rename_gap(struct mr_mongo_builder *b, const struct mr_mongo_c
              (int)change->database.len, change->database.data, (int)change->collection.len,
              change->collection.data);
     struct mr_mongo_time_text time = mr_mongo_time_format(change->time);
-    struct mr_str at = mr_str_from(time.text);
     put_head(change, event);
     event->head.op = MR_OP_GAP;
     event->database = change->to_database;
     event->collection = change->to_collection;
-    event->document = gap_text(b, cause, at, at);
+    event->document = mr_gap_write(&b->info, cause, time.text, time.text);
     return event->document.len > 0 ? MR_OK : out_of_memory(err);
 }
 
@@ -185,7 +172,7 @@ static enum mr_rc unreadable(struct mr_mongo_builder *b, struct mr_event *event,
     snprintf(cause, sizeof cause, "document %.*s: no valid BSON, or nested deeper than %d levels",
              (int)b->id.len, b->id.text, MR_BSON_DEPTH_MAX);
     event->head.op = MR_OP_GAP;
-    event->document = gap_text(b, cause, mr_str_from(time.text), mr_str_from(time.text));
+    event->document = mr_gap_write(&b->info, cause, time.text, time.text);
     event->before = event->update = (struct mr_str){NULL, 0};
     return event->document.len > 0 ? MR_OK : out_of_memory(err);
 }
@@ -281,6 +268,6 @@ enum mr_rc mr_mongo_build_gap(struct mr_mongo_builder *b, const char *cause, uin
     out->head.source_order = to;
     out->head.source_time_us = (int64_t)(to >> 32) * 1000000;
     out->database = b->filter->database;
-    out->document = gap_text(b, cause, mr_str_from(first.text), mr_str_from(last.text));
+    out->document = mr_gap_write(&b->info, cause, first.text, last.text);
     return out->document.len > 0 ? MR_OK : out_of_memory(err);
 }

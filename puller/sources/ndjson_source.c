@@ -8,6 +8,7 @@
 #include "common/clock.h"
 #include "common/doc_hash.h"
 #include "common/log.h"
+#include "proto/gap.h"
 #include "puller/source.h"
 #include "puller/sources/lines.h"
 #include "puller/sources/ndjson.h"
@@ -101,13 +102,8 @@ static enum mr_rc emit_gap(struct ndjson *n, struct mr_intake *intake, struct mr
     snprintf(from, sizeof from, "%" PRIu64, n->place.base);
     struct mr_bson_writer w;
     mr_bson_writer_init_fixed(&w, bytes, sizeof bytes);
-    mr_bson_begin(&w);
-    mr_bson_put_string(&w, MR_STR("cause"), mr_str_from(n->gap));
-    mr_bson_put_string(&w, MR_STR("from"), mr_str_from(from));
-    mr_bson_put_string(&w, MR_STR("to"), MR_STR(""));
-    mr_bson_end(&w);
     struct mr_event event = {.head = {.op = MR_OP_GAP, .source_order = n->place.base},
-                             .document = mr_bson_bytes(&w)};
+                             .document = mr_gap_write(&w, n->gap, from, "")};
     enum mr_rc rc = mr_intake_emit(intake, &event, err);
     if (rc == MR_OK)
         n->gap = NULL;

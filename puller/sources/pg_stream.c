@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "common/clock.h"
+#include "proto/gap.h"
 
 enum { WAL_DATA_HEAD_BYTES = 1 + 8 + 8 + 8 }; /* 'w', start, end, send time */
 
@@ -285,20 +286,14 @@ static enum mr_rc emit_gap(struct mr_pg_stream *stream, struct mr_str collection
                            uint64_t from_lsn, uint64_t to_lsn, struct mr_intake *intake,
                            struct mr_err *err)
 {
-    struct mr_bson_writer *w = &stream->builder.document;
     struct mr_pg_lsn_text from = mr_pg_lsn_format(from_lsn), to = mr_pg_lsn_format(to_lsn);
-    mr_bson_writer_reset(w);
-    mr_bson_begin(w);
-    mr_bson_put_string(w, MR_STR("cause"), mr_str_from(cause));
-    mr_bson_put_string(w, MR_STR("from"), mr_str_from(from.text));
-    mr_bson_put_string(w, MR_STR("to"), mr_str_from(to.text));
-    mr_bson_end(w);
-    struct mr_event event = {.head.op = MR_OP_GAP,
-                             .head.source_order = to_lsn,
-                             .head.source_time_us = mr_clock_wall_us(),
-                             .database = stream->builder.database,
-                             .collection = collection,
-                             .document = mr_bson_bytes(w)};
+    struct mr_event event = {
+        .head.op = MR_OP_GAP,
+        .head.source_order = to_lsn,
+        .head.source_time_us = mr_clock_wall_us(),
+        .database = stream->builder.database,
+        .collection = collection,
+        .document = mr_gap_write(&stream->builder.document, cause, from.text, to.text)};
     return mr_intake_emit(intake, &event, err);
 }
 
