@@ -53,18 +53,10 @@ static enum mr_rc answer_system(struct mr_pg_setup *setup, const struct mr_pg_re
     return MR_OK;
 }
 
-/* Values in text form depend on these; one statement, for a walsender takes no several. */
 static void ask_session(struct mr_pg_setup *setup, struct mr_pg_sql *sql)
 {
     (void)setup;
-    mr_pg_sql_add(sql, "SELECT set_config('DateStyle','ISO, YMD',false),"
-                       " set_config('TimeZone','UTC',false),"
-                       " set_config('IntervalStyle','postgres',false),"
-                       " set_config('extra_float_digits','1',false),"
-                       " set_config('bytea_output','hex',false),"
-                       " set_config('statement_timeout','0',false),"
-                       " set_config('lock_timeout','0',false),"
-                       " set_config('search_path','pg_catalog',false)");
+    mr_pg_sql_session(sql);
 }
 
 static enum mr_rc answer_nothing(struct mr_pg_setup *setup, const struct mr_pg_result *result,

@@ -62,19 +62,6 @@ void mr_pg_snapshot_look(struct mr_pg_snapshot *s)
         reach(s);
 }
 
-static void ask_session(struct mr_pg_sql *sql)
-{
-    mr_pg_sql_add(sql, "SELECT set_config('DateStyle','ISO, YMD',false),"
-                       " set_config('TimeZone','UTC',false),"
-                       " set_config('IntervalStyle','postgres',false),"
-                       " set_config('extra_float_digits','1',false),"
-                       " set_config('bytea_output','hex',false),"
-                       " set_config('statement_timeout','0',false),"
-                       " set_config('lock_timeout','0',false),"
-                       " set_config('row_security','off',false),"
-                       " set_config('search_path','pg_catalog',false)");
-}
-
 /* It goes with its connection, and may not take the place of another puller's. */
 static void ask_slot(struct mr_pg_snapshot *s, struct mr_pg_sql *sql)
 {
@@ -267,7 +254,7 @@ static enum mr_rc ask(struct mr_pg_snapshot *s, enum mr_pg_snapshot_state state,
     mr_pg_sql_init(&sql, s->sql, sizeof s->sql);
     s->state = state;
     if (state == MR_PG_SNAPSHOT_SESSION)
-        ask_session(&sql);
+        mr_pg_sql_session(&sql);
     else if (state == MR_PG_SNAPSHOT_BEGIN)
         mr_pg_sql_add(&sql, "BEGIN READ ONLY ISOLATION LEVEL REPEATABLE READ");
     else if (state == MR_PG_SNAPSHOT_SLOT)

@@ -64,3 +64,16 @@ void mr_pg_sql_table(struct mr_pg_sql *sql, const char *table)
     add_char(sql, '.');
     mr_pg_sql_identifier(sql, name);
 }
+
+void mr_pg_sql_session(struct mr_pg_sql *sql)
+{
+    mr_pg_sql_add(sql, "SELECT set_config('DateStyle','ISO, YMD',false),"
+                       " set_config('TimeZone','UTC',false),"
+                       " set_config('IntervalStyle','postgres',false),"
+                       " set_config('extra_float_digits','1',false),"
+                       " set_config('bytea_output','hex',false),"
+                       " set_config('statement_timeout','0',false),"
+                       " set_config('lock_timeout','0',false),"
+                       " set_config('row_security','off',false),"
+                       " set_config('search_path','pg_catalog',false)");
+}

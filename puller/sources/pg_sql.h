@@ -15,6 +15,9 @@ void mr_pg_sql_init(struct mr_pg_sql *sql, char *text, size_t size);
 void mr_pg_sql_add(struct mr_pg_sql *sql, const char *text);
 void mr_pg_sql_literal(struct mr_pg_sql *sql, const char *value);   /* 'it''s' */
 void mr_pg_sql_identifier(struct mr_pg_sql *sql, const char *name); /* "a ""b""" */
+/* Give a session the settings on which the text of values depends, and others that a server may
+ * have otherwise. One statement: a walsender takes no several. */
+void mr_pg_sql_session(struct mr_pg_sql *sql);
 /* "schema.table" as two identifiers; without a dot the schema is public. */
 void mr_pg_sql_table(struct mr_pg_sql *sql, const char *table);
 /* The two parts of "schema.table". */
