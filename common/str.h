@@ -22,4 +22,12 @@ static inline bool mr_str_equal(struct mr_str a, struct mr_str b)
 {
     return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
 }
+
+/* By unsigned bytes, a prefix before what it begins: under, equal to or over 0. */
+static inline int mr_str_compare(struct mr_str a, struct mr_str b)
+{
+    size_t len = a.len < b.len ? a.len : b.len;
+    int order = len > 0 ? memcmp(a.data, b.data, len) : 0;
+    return order != 0 ? order : (a.len > b.len) - (a.len < b.len);
+}
 #endif

@@ -80,13 +80,6 @@ static int compare_numbers(const struct mr_bson_value *a, const struct mr_bson_v
     return (x > y) - (x < y);
 }
 
-static int compare_bytes(struct mr_str a, struct mr_str b)
-{
-    size_t len = a.len < b.len ? a.len : b.len;
-    int order = len > 0 ? memcmp(a.data, b.data, len) : 0;
-    return order != 0 ? order : sign((int64_t)a.len, (int64_t)b.len);
-}
-
 /* Length, then subtype, then bytes. */
 static int compare_binaries(const struct mr_bson_value *a, const struct mr_bson_value *b)
 {
@@ -110,7 +103,7 @@ static int compare_documents(const struct mr_bson_value *a, const struct mr_bson
             return more_left - more_right;
         int order = sign(mr_mongo_kind_of(x.value.type), mr_mongo_kind_of(y.value.type));
         if (order == 0 && names)
-            order = compare_bytes(x.key, y.key);
+            order = mr_str_compare(x.key, y.key);
         if (order == 0)
             order = mr_mongo_key_compare(&x.value, &y.value);
         if (order != 0)
@@ -137,7 +130,7 @@ int mr_mongo_key_compare(const struct mr_bson_value *a, const struct mr_bson_val
     case MR_MONGO_NUMBER:
         return compare_numbers(a, b);
     case MR_MONGO_STRING:
-        return compare_bytes(mr_bson_string(a), mr_bson_string(b));
+        return mr_str_compare(mr_bson_string(a), mr_bson_string(b));
     case MR_MONGO_OBJECT:
         return compare_documents(a, b, true);
     case MR_MONGO_ARRAY:
@@ -149,8 +142,8 @@ int mr_mongo_key_compare(const struct mr_bson_value *a, const struct mr_bson_val
     case MR_MONGO_TIMESTAMP:
         return compare_timestamps(a, b);
     default:
-        return compare_bytes((struct mr_str){(const char *)a->data, a->len},
-                             (struct mr_str){(const char *)b->data, b->len});
+        return mr_str_compare((struct mr_str){(const char *)a->data, a->len},
+                              (struct mr_str){(const char *)b->data, b->len});
     }
 }
 

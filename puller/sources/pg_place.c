@@ -17,13 +17,6 @@ bool mr_pg_place_numeric(const struct mr_pg_relation *relation)
     return false;
 }
 
-static int compare_bytes(struct mr_str a, struct mr_str b)
-{
-    size_t len = a.len < b.len ? a.len : b.len;
-    int order = len > 0 ? memcmp(a.data, b.data, len) : 0;
-    return order != 0 ? order : (a.len > b.len) - (a.len < b.len);
-}
-
 static long long number_of(struct mr_str id)
 {
     char digits[DIGITS_MAX] = "";
@@ -37,7 +30,7 @@ bool mr_pg_place_ahead(const struct mr_pg_place *place, const struct mr_pg_relat
     if (!place->running || relation->key_count == 0)
         return false;
     struct mr_str taken = {place->collection, place->collection_len};
-    int order = compare_bytes(relation->collection, taken);
+    int order = mr_str_compare(relation->collection, taken);
     if (order != 0)
         return order > 0;
     if (place->state != MR_PG_PLACE_ROW)
@@ -47,7 +40,7 @@ bool mr_pg_place_ahead(const struct mr_pg_place *place, const struct mr_pg_relat
     struct mr_str last = {place->id, place->id_len};
     if (mr_pg_place_numeric(relation))
         return number_of(id) > number_of(last);
-    return compare_bytes(id, last) > 0;
+    return mr_str_compare(id, last) > 0;
 }
 
 static void set_collection(struct mr_pg_place *place, struct mr_str collection)
