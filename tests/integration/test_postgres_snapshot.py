@@ -212,3 +212,16 @@ def test_a_snapshot_goes_on_behind_a_key_of_any_type(tmp_path):
             assert len(source.events()) == count, source.words()[-2000:]
         found = {(event["collection"], event["id"]) for event in source.events()}
         assert len(found) == total, found
+
+
+def test_rows_that_are_alike_in_a_table_without_a_primary_key_are_one_document(tmp_path):
+    with Cluster() as cluster:
+        cluster.execute("CREATE TABLE t (a int, b text)", "ALTER TABLE t REPLICA IDENTITY FULL",
+                        "INSERT INTO t VALUES (1, 'x'), (1, 'x'), (2, NULL), (1, 'x'), (2, NULL)")
+        source = Source(tmp_path / "out", cluster.dsn())
+        source.config.update({"source.start": "snapshot", "source.snapshot_rows": 2})
+        with source:
+            source.wait_for(lambda: "snapshot_done" in source.words(), "the end of the snapshot")
+            cluster.execute("INSERT INTO t VALUES (3, 'y')")
+            source.has(3)
+        assert [event["id"] for event in source.events()] == ["1,x", "2,\\N", "3,y"]
