@@ -263,8 +263,7 @@ static bool list(struct mr_pump *pump, struct mr_control *control, uint64_t now_
             control->page.cursor = slot;
             return false;
         }
-        const struct mr_subscription *s =
-            &table->chunks[slot / MR_CHUNK_SLOTS][slot % MR_CHUNK_SLOTS];
+        const struct mr_subscription *s = mr_subscription_at(table, slot);
         struct mr_program program;
         if (is_hidden(s))
             continue;
@@ -305,8 +304,7 @@ static uint32_t gather(const struct mr_pump *pump, const struct mr_control *cont
     uint32_t slot = control->page.cursor, end = slot + TURN_EXPLAIN_SLOTS;
     uint64_t record_bytes = 0;
     for (; slot < table->slot_count && slot < end && record_bytes < TURN_RECORD_BYTES; slot++) {
-        const struct mr_subscription *s =
-            &table->chunks[slot / MR_CHUNK_SLOTS][slot % MR_CHUNK_SLOTS];
+        const struct mr_subscription *s = mr_subscription_at(table, slot);
         if (is_hidden(s) || !mr_durable_reaches(control->scope, s))
             continue;
         const struct mr_subscribe_head *head = s->record;
@@ -338,8 +336,7 @@ static bool explain(struct mr_pump *pump, struct mr_control *control)
             next = slot;
             break;
         }
-        put_explained(pump, control, &table->chunks[slot / MR_CHUNK_SLOTS][slot % MR_CHUNK_SLOTS],
-                      true);
+        put_explained(pump, control, mr_subscription_at(table, slot), true);
     }
     mr_engine_destroy(&engine);
     control->page.cursor = next;

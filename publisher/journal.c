@@ -83,7 +83,7 @@ enum mr_rc mr_register_begin(struct mr_register *reg, const struct mr_subscripti
     if (reg->generation > 1)
         MR_CRASH("journal.renewed");
     for (uint32_t slot = 0; slot < table->slot_count; slot++) {
-        struct mr_subscription *s = &table->chunks[slot / MR_CHUNK_SLOTS][slot % MR_CHUNK_SLOTS];
+        struct mr_subscription *s = mr_subscription_at(table, slot);
         if (s->state == MR_SUB_FREE || !s->record)
             continue;
         enum mr_rc rc = append(reg, s);

@@ -8,12 +8,6 @@
 
 enum { GATEWAY_BUCKETS = 1024, BUCKETS_MIN = 1024, NAME_MAX_BYTES = 40 };
 
-static struct mr_subscription *at(const struct mr_subscriptions *table, uint32_t slot)
-{
-    MR_ASSERT_SLOW(slot < table->slot_count);
-    return &table->chunks[slot / MR_CHUNK_SLOTS][slot % MR_CHUNK_SLOTS];
-}
-
 /* Durable ones hang by their id alone, which is theirs whatever the gateway. */
 static uint32_t bucket_of(const struct mr_subscriptions *table, mr_gateway_id gateway,
                           struct mr_str client_id)
@@ -166,7 +160,7 @@ static void grow_buckets(struct mr_subscriptions *table)
     table->buckets = buckets;
     table->bucket_count *= 2;
     for (uint32_t slot = 0; slot < table->slot_count; slot++) {
-        struct mr_subscription *s = at(table, slot);
+        struct mr_subscription *s = mr_subscription_at(table, slot);
         if (s->state != MR_SUB_FREE)
             link_bucket(table, s);
     }
@@ -175,7 +169,7 @@ static void grow_buckets(struct mr_subscriptions *table)
 static struct mr_subscription *take_slot(struct mr_subscriptions *table)
 {
     if (table->free_first != 0) {
-        struct mr_subscription *s = at(table, table->free_first - 1);
+        struct mr_subscription *s = mr_subscription_at(table, table->free_first - 1);
         table->free_first = s->hash_next;
         if (table->free_first == 0)
             table->free_last = 0;
@@ -199,7 +193,7 @@ static void give_slot(struct mr_subscriptions *table, struct mr_subscription *s)
     uint32_t slot = s->slot, use = s->use + 1;
     *s = (struct mr_subscription){.slot = slot, .use = use};
     if (table->free_last != 0)
-        at(table, table->free_last - 1)->hash_next = slot + 1;
+        mr_subscription_at(table, table->free_last - 1)->hash_next = slot + 1;
     else
         table->free_first = slot + 1;
     table->free_last = slot + 1;
@@ -211,7 +205,7 @@ struct mr_subscription *mr_subscription_find(const struct mr_subscriptions *tabl
 {
     uint32_t link = table->buckets[bucket_of(table, gateway->id, client_id)];
     while (link != 0) {
-        struct mr_subscription *s = at(table, link - 1);
+        struct mr_subscription *s = mr_subscription_at(table, link - 1);
         if (s->gateway == gateway && mr_str_equal(s->client_id, client_id))
             return s;
         link = s->hash_next;
@@ -224,7 +218,7 @@ struct mr_subscription *mr_subscription_find_durable(const struct mr_subscriptio
 {
     uint32_t link = table->buckets[bucket_of(table, MR_GATEWAY_NAMED, id)];
     while (link != 0) {
-        struct mr_subscription *s = at(table, link - 1);
+        struct mr_subscription *s = mr_subscription_at(table, link - 1);
         if (s->lease && mr_str_equal(s->client_id, id))
             return s;
         link = s->hash_next;
@@ -289,7 +283,7 @@ static void unlink_bucket(struct mr_subscriptions *table, struct mr_subscription
 {
     uint32_t *link = &table->buckets[bucket_of(table, s->gateway->id, s->client_id)];
     while (*link != s->slot + 1)
-        link = &at(table, *link - 1)->hash_next;
+        link = &mr_subscription_at(table, *link - 1)->hash_next;
     *link = s->hash_next;
 }
 

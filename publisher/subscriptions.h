@@ -162,6 +162,14 @@ static inline uint64_t mr_subscription_id(const struct mr_subscription *subscrip
     return (uint64_t)subscription->use << 32 | subscription->slot;
 }
 
+/* Whoever is in a slot below slot_count; perhaps nobody. */
+static inline struct mr_subscription *mr_subscription_at(const struct mr_subscriptions *table,
+                                                         uint32_t slot)
+{
+    MR_ASSERT_SLOW(slot < table->slot_count);
+    return &table->chunks[slot / MR_CHUNK_SLOTS][slot % MR_CHUNK_SLOTS];
+}
+
 /* NULL: the slot has another owner now, or none. */
 static inline struct mr_subscription *mr_subscription_get(const struct mr_subscriptions *table,
                                                           uint64_t id)
@@ -169,7 +177,7 @@ static inline struct mr_subscription *mr_subscription_get(const struct mr_subscr
     uint32_t slot = (uint32_t)id;
     if (slot >= table->slot_count)
         return NULL;
-    struct mr_subscription *s = &table->chunks[slot / MR_CHUNK_SLOTS][slot % MR_CHUNK_SLOTS];
+    struct mr_subscription *s = mr_subscription_at(table, slot);
     return s->use == (uint32_t)(id >> 32) && s->state != MR_SUB_FREE ? s : NULL;
 }
 #endif
