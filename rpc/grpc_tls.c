@@ -1,14 +1,12 @@
 #include "rpc/grpc_tls.h"
 
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "common/log.h"
+#include "rpc/pem_file.h"
 
-enum { FILE_BYTES_MAX = 256 * 1024, FILE_COUNT = 3 };
+enum { FILE_COUNT = 3 };
 
 struct mr_grpc_tls {
     const char *paths[FILE_COUNT]; /* certificate, key, authority; the last one may be empty */
@@ -18,30 +16,6 @@ struct mr_grpc_tls {
 
 static const char *const options[FILE_COUNT] = {"tls.certificate", "tls.key", "tls.client_ca"};
 
-/* A PEM file, NUL-terminated. NULL: err says why. */
-static char *read_file(const struct mr_grpc_tls *tls, int which, struct mr_err *err)
-{
-    const char *path = tls->paths[which];
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    char *text = fd >= 0 ? malloc(FILE_BYTES_MAX + 1) : NULL;
-    ssize_t len = text ? read(fd, text, FILE_BYTES_MAX) : -1;
-    if (len < 0)
-        (void)mr_fail(err, MR_USAGE, "%s: read %s", options[which], path);
-    if (fd >= 0)
-        close(fd);
-    if (len >= 0)
-        text[len] = 0;
-    if (len >= 0 && !strstr(text, "-----BEGIN")) {
-        (void)mr_reject(err, MR_USAGE, "%s: %s is no PEM file", options[which], path);
-        len = -1;
-    }
-    if (len < 0) {
-        free(text);
-        return NULL;
-    }
-    return text;
-}
-
 static enum mr_rc load(const struct mr_grpc_tls *tls, grpc_ssl_server_certificate_config **out,
                        struct mr_err *err)
 {
@@ -49,7 +23,7 @@ static enum mr_rc load(const struct mr_grpc_tls *tls, grpc_ssl_server_certificat
     bool ok = true;
     for (int i = 0; i < FILE_COUNT && ok; i++)
         if (*tls->paths[i])
-            ok = (texts[i] = read_file(tls, i, err)) != NULL;
+            ok = (texts[i] = mr_pem_read(options[i], tls->paths[i], err)) != NULL;
     if (ok) {
         grpc_ssl_pem_key_cert_pair pair = {.private_key = texts[1], .cert_chain = texts[0]};
         /* gRPC wants an authority even when it asks no client for a certificate. */
@@ -60,12 +34,6 @@ static enum mr_rc load(const struct mr_grpc_tls *tls, grpc_ssl_server_certificat
     for (int i = 0; i < FILE_COUNT; i++)
         free(texts[i]);
     return ok ? MR_OK : MR_USAGE;
-}
-
-static bool changed(const struct stat *a, const struct stat *b)
-{
-    return a->st_mtim.tv_sec != b->st_mtim.tv_sec || a->st_mtim.tv_nsec != b->st_mtim.tv_nsec ||
-           a->st_ino != b->st_ino || a->st_size != b->st_size;
 }
 
 /* gRPC asks before each handshake, from the one thread that runs its queue. */
@@ -79,7 +47,7 @@ static grpc_ssl_certificate_config_reload_status fetch(void *context,
     for (int i = 0; i < FILE_COUNT; i++) {
         if (*tls->paths[i] && stat(tls->paths[i], &now[i]) != 0)
             return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_UNCHANGED;
-        differs = differs || changed(&now[i], &tls->seen[i]);
+        differs = differs || mr_pem_changed(&now[i], &tls->seen[i]);
     }
     if (!differs)
         return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_UNCHANGED;

@@ -1,7 +1,6 @@
 #include "publisher/rest/tls.h"
 
 #include <assert.h>
-#include <fcntl.h>
 #include <gnutls/abstract.h>
 #include <gnutls/gnutls.h>
 #include <gnutls/x509.h>
@@ -9,12 +8,11 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "common/log.h"
+#include "rpc/pem_file.h"
 
-enum { CHAIN_MAX = 16, FILE_BYTES_MAX = 256 * 1024 };
+enum { CHAIN_MAX = 16 };
 
 /* One generation of certificates. A handshake takes what is current; generations are kept until the
  * end, because a handshake under way may still use its own. They are as few as renewals. */
@@ -36,24 +34,11 @@ struct mr_rest_tls {
 
 static struct mr_rest_tls *the_tls;
 
-static enum mr_rc read_file(const char *option, const char *path, gnutls_datum_t *out,
-                            struct mr_err *err)
+static bool read_file(const char *option, const char *path, gnutls_datum_t *out, struct mr_err *err)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    unsigned char *bytes = fd >= 0 ? malloc(FILE_BYTES_MAX + 1) : NULL;
-    ssize_t len = bytes ? read(fd, bytes, FILE_BYTES_MAX) : -1;
-    enum mr_rc rc = MR_OK;
-    if (len <= 0)
-        rc = mr_fail(err, MR_USAGE, "%s: read %s", option, path);
-    if (fd >= 0)
-        close(fd);
-    if (rc != MR_OK) {
-        free(bytes);
-        return rc;
-    }
-    bytes[len] = 0;
-    *out = (gnutls_datum_t){bytes, (unsigned)len};
-    return MR_OK;
+    char *text = mr_pem_read(option, path, err);
+    *out = (gnutls_datum_t){(unsigned char *)text, text ? (unsigned)strlen(text) : 0};
+    return text;
 }
 
 static void destroy(struct generation *g)
@@ -88,10 +73,9 @@ static enum mr_rc load(const struct mr_config *config, struct generation **out, 
     struct generation *g = calloc(1, sizeof *g);
     if (!g)
         return mr_fail(err, MR_FATAL, "read certificates");
-    enum mr_rc rc = read_file("tls.certificate", path, &chain, err);
-    if (rc == MR_OK)
-        rc = read_file("tls.key", config->tls_key.text, &key, err);
-    if (rc == MR_OK)
+    enum mr_rc rc = MR_USAGE;
+    if (read_file("tls.certificate", path, &chain, err) &&
+        read_file("tls.key", config->tls_key.text, &key, err))
         rc = import(g, &chain, &key, path, err);
     if (key.data)
         gnutls_memset(key.data, 0, key.size);
@@ -137,9 +121,8 @@ static enum mr_rc load_authorities(struct mr_rest_tls *tls, struct mr_err *err)
     const char *path = tls->config->tls_client_ca.text;
     gnutls_datum_t pem = {0};
     gnutls_x509_trust_list_t list = NULL;
-    enum mr_rc rc = read_file("tls.client_ca", path, &pem, err);
-    if (rc != MR_OK)
-        return rc;
+    if (!read_file("tls.client_ca", path, &pem, err))
+        return MR_USAGE;
     int count = gnutls_x509_trust_list_init(&list, 0);
     if (count == 0)
         count = gnutls_x509_trust_list_add_trust_mem(list, &pem, NULL, GNUTLS_X509_FMT_PEM, 0, 0);
@@ -159,18 +142,12 @@ static enum mr_rc load_authorities(struct mr_rest_tls *tls, struct mr_err *err)
     return MR_OK;
 }
 
-static bool changed(const struct stat *a, const struct stat *b)
-{
-    return a->st_mtim.tv_sec != b->st_mtim.tv_sec || a->st_mtim.tv_nsec != b->st_mtim.tv_nsec ||
-           a->st_ino != b->st_ino || a->st_size != b->st_size;
-}
-
 static void refresh_authorities(struct mr_rest_tls *tls)
 {
     struct stat client_ca;
     struct mr_err err = {0};
     if (!tls->authorities || stat(tls->config->tls_client_ca.text, &client_ca) != 0 ||
-        !changed(&client_ca, &tls->client_ca))
+        !mr_pem_changed(&client_ca, &tls->client_ca))
         return;
     if (load_authorities(tls, &err) != MR_OK) { /* as a certificate */
         mr_log_warn("rest", "client_ca_not_taken", "why=\"%s\"", err.text);
@@ -188,7 +165,7 @@ void mr_rest_tls_refresh(struct mr_rest_tls *tls)
     struct mr_err err = {0};
     if (stat(tls->config->tls_certificate.text, &certificate) != 0 ||
         stat(tls->config->tls_key.text, &key) != 0 ||
-        (!changed(&certificate, &tls->certificate) && !changed(&key, &tls->key)))
+        (!mr_pem_changed(&certificate, &tls->certificate) && !mr_pem_changed(&key, &tls->key)))
         return;
     if (load(tls->config, &g, &err) != MR_OK) { /* half written, or wrong: looked at again */
         mr_log_warn("rest", "certificate_not_taken", "why=\"%s\"", err.text);
@@ -218,8 +195,9 @@ enum mr_rc mr_rest_tls_open(struct mr_rest_tls **out, const struct mr_config *co
     (void)stat(config->tls_certificate.text, &tls->certificate);
     (void)stat(config->tls_key.text, &tls->key);
     enum mr_rc rc = load(config, &tls->current, err);
-    if (rc == MR_OK && *config->tls_client_ca.text)
-        rc = read_file("tls.client_ca", config->tls_client_ca.text, &trust, err);
+    if (rc == MR_OK && *config->tls_client_ca.text &&
+        !read_file("tls.client_ca", config->tls_client_ca.text, &trust, err))
+        rc = MR_USAGE;
     if (trust.data) {
         (void)stat(config->tls_client_ca.text, &tls->client_ca);
         rc = load_authorities(tls, err);
