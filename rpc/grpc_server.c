@@ -1,18 +1,16 @@
 #include "rpc/grpc_server.h"
 
-#include <errno.h>
 #include <grpc/byte_buffer_reader.h>
 #include <grpc/grpc_security.h>
 #include <grpc/support/log.h>
 #include <grpc/support/time.h>
-#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "common/listen.h"
 #include "common/log.h"
 #include "rpc/auth.h"
 #include "rpc/grpc_tls.h"
@@ -264,30 +262,16 @@ static void log_of_grpc(gpr_log_func_args *args)
     mr_log_debug("grpc", "core", "line=%d text=\"%.400s\"", args->line, args->message);
 }
 
-/* gRPC tells only that it could not listen: ask the system for the reason. The text stays valid. */
-static const char *why_not_listening(const char *address)
+/* gRPC tells only that it could not listen: ask the system for the reason. */
+static enum mr_rc not_listening(const struct mr_grpc_server_options *options, struct mr_err *err)
 {
-    char host[256];
-    const char *colon = strrchr(address, ':');
-    struct addrinfo hints = {.ai_flags = AI_PASSIVE, .ai_socktype = SOCK_STREAM}, *found = NULL;
-    size_t len = colon ? (size_t)(colon - address) : sizeof host;
-    if (len >= sizeof host)
-        return "it has no port";
-    bool bracketed = len >= 2 && address[0] == '[' && address[len - 1] == ']';
-    snprintf(host, sizeof host, "%.*s", (int)(bracketed ? len - 2 : len), address + bracketed);
-    int rc = getaddrinfo(*host ? host : NULL, colon + 1, &hints, &found);
-    if (rc != 0)
-        return gai_strerror(rc);
-    int fd = socket(found->ai_family, found->ai_socktype | SOCK_CLOEXEC, found->ai_protocol);
-    int on = 1;
-    if (fd >= 0)
-        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    bool bound = fd >= 0 && bind(fd, found->ai_addr, found->ai_addrlen) == 0;
-    const char *why = bound ? "no reason is known" : strerror(errno);
-    if (fd >= 0)
+    int fd;
+    if (mr_listen(options->key, options->listen, &fd, err) == MR_OK) {
         close(fd);
-    freeaddrinfo(found);
-    return why;
+        (void)mr_reject(err, MR_RETRY, "listen on %s %s: no reason is known", options->key,
+                        options->listen);
+    }
+    return MR_RETRY;
 }
 
 static enum mr_rc listen_on(struct mr_grpc_server *s, struct mr_err *err)
@@ -324,8 +308,7 @@ static enum mr_rc listen_on(struct mr_grpc_server *s, struct mr_err *err)
     int port = grpc_server_add_http2_port(s->server, s->options.listen, credentials);
     grpc_server_credentials_release(credentials);
     if (port <= 0)
-        return mr_reject(err, MR_RETRY, "listen on %s %s: %s", s->options.key, s->options.listen,
-                         why_not_listening(s->options.listen));
+        return not_listening(&s->options, err);
     s->port = (uint16_t)port;
     return MR_OK;
 }

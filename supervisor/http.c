@@ -1,6 +1,5 @@
 #include "supervisor/http.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <microhttpd.h>
 #include <netdb.h>
@@ -11,6 +10,7 @@
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "common/listen.h"
 #include "common/log.h"
 #include "supervisor/health.h"
 #include "supervisor/json.h"
@@ -200,43 +200,23 @@ static enum MHD_Result handle(void *context, struct MHD_Connection *connection, 
     return reply(connection, &answer);
 }
 
-/* "host:port" or "[host]:port" -> a listening socket. */
 static enum mr_rc listen_on(const char *address, int *out, uint16_t *port, struct mr_err *err)
 {
-    char host[256];
-    struct addrinfo *found = NULL;
-    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
-                                   .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
-    const char *colon = strrchr(address, ':');
-    if (!colon || colon == address || (size_t)(colon - address) >= sizeof host)
-        return mr_reject(err, MR_USAGE, "http.listen: expected host:port, got \"%s\"", address);
-    bool bracketed = address[0] == '[' && colon[-1] == ']';
-    snprintf(host, sizeof host, "%.*s", (int)(colon - address) - 2 * bracketed,
-             address + bracketed);
-    int status = getaddrinfo(host, colon + 1, &hints, &found);
-    if (status != 0)
-        return mr_reject(err, MR_USAGE, "http.listen %s: %s", address, gai_strerror(status));
-    enum mr_rc rc = MR_OK;
     struct sockaddr_storage bound;
     socklen_t bound_len = sizeof bound;
-    int one = 1;
-    int fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) != 0 ||
-        bind(fd, found->ai_addr, found->ai_addrlen) != 0 || listen(fd, CONNECTIONS_MAX) != 0 ||
-        getsockname(fd, (struct sockaddr *)&bound, &bound_len) != 0) {
-        rc = mr_fail(err, errno == EADDRINUSE ? MR_RETRY : MR_USAGE, "listen for http on %s",
-                     address);
-        if (fd >= 0)
-            close(fd);
-    } else {
-        char service[16];
-        getnameinfo((struct sockaddr *)&bound, bound_len, NULL, 0, service, sizeof service,
-                    NI_NUMERICSERV);
-        *port = (uint16_t)strtoul(service, NULL, 10);
-        *out = fd;
+    char service[16];
+    enum mr_rc rc = mr_listen("http.listen", address, out, err);
+    if (rc != MR_OK)
+        return rc;
+    if (getsockname(*out, (struct sockaddr *)&bound, &bound_len) != 0) {
+        rc = mr_fail(err, MR_USAGE, "listen on http.listen %s", address);
+        close(*out);
+        return rc;
     }
-    freeaddrinfo(found);
-    return rc;
+    getnameinfo((struct sockaddr *)&bound, bound_len, NULL, 0, service, sizeof service,
+                NI_NUMERICSERV);
+    *port = (uint16_t)strtoul(service, NULL, 10);
+    return MR_OK;
 }
 
 enum mr_rc mr_http_open(struct mr_http **out, const struct mr_http_options *options,

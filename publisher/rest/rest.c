@@ -1,15 +1,12 @@
 #include "publisher/rest/rest.h"
 
-#include <errno.h>
 #include <microhttpd.h>
-#include <netdb.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "common/listen.h"
 #include "common/log.h"
 #include "publisher/rest/rest_state.h"
 
@@ -49,36 +46,6 @@ static size_t unescape(void *context, struct MHD_Connection *connection, char *t
     (void)context;
     (void)connection;
     return strstr(text, "%00") ? strlen(text) : MHD_http_unescape(text);
-}
-
-/* "host:port" or "[host]:port" -> a listening socket. */
-static enum mr_rc listen_on(const char *address, int *out, struct mr_err *err)
-{
-    char host[256];
-    struct addrinfo *found = NULL;
-    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
-                                   .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
-    const char *colon = strrchr(address, ':');
-    MR_ASSERT(colon && colon != address && (size_t)(colon - address) < sizeof host);
-    bool bracketed = address[0] == '[' && colon[-1] == ']';
-    snprintf(host, sizeof host, "%.*s", (int)(colon - address) - 2 * bracketed,
-             address + bracketed);
-    int status = getaddrinfo(host, colon + 1, &hints, &found);
-    if (status != 0)
-        return mr_reject(err, MR_USAGE, "rest.listen %s: %s", address, gai_strerror(status));
-    int one = 1;
-    int fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    enum mr_rc rc = MR_OK;
-    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) != 0 ||
-        bind(fd, found->ai_addr, found->ai_addrlen) != 0 || listen(fd, 1024) != 0) {
-        rc = mr_fail(err, errno == EADDRINUSE ? MR_RETRY : MR_USAGE, "listen on rest.listen %s",
-                     address);
-        if (fd >= 0)
-            close(fd);
-    }
-    freeaddrinfo(found);
-    *out = fd;
-    return rc;
 }
 
 static enum mr_rc start_daemon(struct mr_rest *rest, int fd, struct mr_err *err)
@@ -173,7 +140,7 @@ enum mr_rc mr_rest_open(struct mr_rest **out, const struct mr_config *config,
     rest->auth = auth;
     enum mr_rc rc = mr_rest_tls_open(&rest->tls, config, err);
     if (rc == MR_OK)
-        rc = listen_on(config->rest_listen.text, &fd, err);
+        rc = mr_listen("rest.listen", config->rest_listen.text, &fd, err);
     if (rc == MR_OK)
         rc = start_daemon(rest, fd, err);
     if (rc == MR_OK)

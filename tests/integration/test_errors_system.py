@@ -80,7 +80,7 @@ def test_http_port_in_use():
     with socket.create_server(("127.0.0.1", 0)) as taken, Instance(generator()) as instance:
         instance.settings["http.listen"] = f"127.0.0.1:{taken.getsockname()[1]}"
         instance.write_config()
-        ends_at_once(instance, "http.listen is in use", 111, r"listen for http on 127\.0\.0\.1:\d+: Address already in use")
+        ends_at_once(instance, "http.listen is in use", 111, r"listen on http\.listen 127\.0\.0\.1:\d+: Address already in use")
 
 
 def test_grpc_port_in_use_is_waited_for():
