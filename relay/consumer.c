@@ -412,6 +412,10 @@ void mr_consumers_step(struct mr_relay *r, bool due)
         tick(r, now_ns);
     for (c = TAILQ_FIRST(&r->consumers); c; c = next) {
         next = TAILQ_NEXT(c, link);
+        if (now_ns >= c->call.expires_ns)
+            mr_consumer_end(c, GRPC_STATUS_UNAUTHENTICATED,
+                            "the token has expired; connect again with a new one and the last "
+                            "progress marker");
         if (stopping && !c->is_gone)
             mr_consumer_end(c, GRPC_STATUS_UNAVAILABLE,
                             "the relay is stopping; connect again with the last progress marker");

@@ -92,7 +92,7 @@ static struct mr_str header(const struct mr_grpc_server *s, const char *name)
     return (struct mr_str){NULL, 0};
 }
 
-/* May the caller use the route? The call's scope is set; or it is refused, and gone. */
+/* May the caller use the route? The call's scope and end are set; or it is refused, and gone. */
 static bool admit(const struct mr_grpc_server *s, const struct mr_grpc_route *route,
                   struct mr_str authorization, struct mr_grpc_call *call)
 {
@@ -107,6 +107,8 @@ static bool admit(const struct mr_grpc_server *s, const struct mr_grpc_route *ro
                        err.text);
         return false;
     }
+    if (scope)
+        call->expires_ns = scope->expires_ns;
     if (route->access == MR_GRPC_SCOPED) {
         call->scope = scope;
         return true;
@@ -130,6 +132,7 @@ static void accepted(void *owner, bool ok)
     struct mr_grpc_call call = {
         .server = s,
         .call = s->next,
+        .expires_ns = UINT64_MAX,
         .batch = mr_str_equal(header(s, "millrace-batch"), MR_STR("1")),
     };
     grpc_call_details details = s->details;

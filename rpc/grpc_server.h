@@ -29,8 +29,9 @@ struct mr_grpc_call {
     struct mr_grpc_server *server;
     grpc_call *call;
     struct mr_scope
-        *scope; /* MR_GRPC_SCOPED: what the caller may do, a reference; NULL: everything */
-    bool batch; /* came with the metadata "millrace-batch: 1" */
+        *scope;          /* MR_GRPC_SCOPED: what the caller may do, a reference; NULL: everything */
+    uint64_t expires_ns; /* its token does, mr_clock_ns; UINT64_MAX: never */
+    bool batch;          /* came with the metadata "millrace-batch: 1" */
 };
 
 /* Who may call a method. Authentication that is not configured lets everybody do everything. */

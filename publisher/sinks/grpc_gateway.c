@@ -331,7 +331,7 @@ double mr_grpc_stream_fill(struct mr_grpc_stream *stream)
 
 uint64_t mr_grpc_stream_expires_ns(const struct mr_grpc_stream *stream)
 {
-    return stream->scope ? stream->scope->expires_ns : UINT64_MAX;
+    return stream->call.expires_ns;
 }
 
 void mr_grpc_stream_end(struct mr_grpc_stream *stream, grpc_status_code status, const char *text)

@@ -38,11 +38,11 @@ class Relay:
         self.pb = stubs("puller")
         self.channel = grpc.insecure_channel(f"127.0.0.1:{port}", options=OPTIONS)
 
-    def subscribe(self, timeout=30, **request):
+    def subscribe(self, timeout=30, metadata=None, **request):
         call = self.channel.unary_stream(
             PATH + "Subscribe", request_serializer=self.pb.SubscribeRequest.SerializeToString,
             response_deserializer=self.pb.PullerEvent.FromString)
-        return call(self.pb.SubscribeRequest(**request), timeout=timeout, wait_for_ready=True)
+        return call(self.pb.SubscribeRequest(**request), timeout=timeout, metadata=metadata, wait_for_ready=True)
 
     def acknowledge_once(self, consumer_id, progress="", **more):
         call = self.channel.unary_unary(

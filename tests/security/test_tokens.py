@@ -8,7 +8,8 @@ import grpc
 import pytest
 
 from certificates import NEVER, held_open, openssl, token
-from instance import wait_for
+from consumer import Relay
+from instance import free_port, wait_for
 from rest import RestInstance
 from subscriber import stubs
 
@@ -21,7 +22,7 @@ PATH = "/internal/v1/subscriptions"
 @pytest.fixture(scope="module")
 def instance():
     with RestInstance({"auth.jwt_key": SECRET, "auth.token": MASTER, "auth.jwt_issuer": "me",
-                       "auth.jwt_audience": "millrace"}) as one:
+                       "auth.jwt_audience": "millrace", "relay.listen": f"127.0.0.1:{free_port()}"}) as one:
         one.start()
         yield one
 
@@ -214,6 +215,21 @@ def test_an_expired_token_keeps_no_stream_open(instance):
             while time.monotonic() < end:
                 assert next(messages).WhichOneof("payload") == "delivery"
             call.cancel()
+
+
+def test_an_expired_token_keeps_no_consumer_of_the_log(instance):
+    relay = Relay(instance.settings["relay.listen"].rpartition(":")[2])
+
+    def follow(seconds):
+        bearer = good(exp=time.time() + seconds, databases="*")
+        return relay.subscribe(metadata=[("authorization", f"Bearer {bearer}")], consumer_id="c")
+    lives, ends = follow(60), follow(2)
+    with pytest.raises(grpc.RpcError) as refused:
+        for _ in ends:
+            pass
+    assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED and "expired" in refused.value.details()
+    next(lives)
+    lives.cancel()
 
 
 def test_metrics_ask_for_their_token(tmp_path):
