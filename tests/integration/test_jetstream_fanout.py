@@ -1,15 +1,17 @@
 """The log as a JetStream stream: every event once and in order, whatever is killed. Larger:
-MILLRACE_TEST_JS_EVENTS=200000 MILLRACE_TEST_JS_KILLS=10 MILLRACE_TEST_JS_PAUSE=130."""
+MILLRACE_TEST_JS_EVENTS=200000 MILLRACE_TEST_JS_KILLS=10 MILLRACE_TEST_JS_PAUSE=130 MILLRACE_TEST_JS_ROWS=1000000."""
 
 import os
 import random
 import signal
 import time
 
+import psycopg
 import pytest
 
 import nats
 from instance import Instance, wait_for
+from pg import Cluster
 from test_jetstream import publisher, sequence_of
 
 pytestmark = pytest.mark.skipif(not nats.have_server(), reason="nats-server is not installed")
@@ -107,6 +109,30 @@ def test_every_event_is_there_once_and_in_order_through_kills(server):
         check_once_in_order(server, count)
         wait_for(lambda: it.status()["checkpoint"] == count, 10, "the checkpoint")
         assert it.stop() == 0
+
+
+def test_every_row_is_there_once_and_in_order_through_kills(server):
+    rows = int(os.environ.get("MILLRACE_TEST_JS_ROWS", "30000")) // 1000 * 1000
+    with Cluster() as cluster, psycopg.connect(cluster.dsn(), autocommit=True) as connection:
+        connection.execute("CREATE TABLE rows (id bigint PRIMARY KEY, body text)")
+        with instance(server, source__kind="postgres", postgres__url=cluster.dsn(), postgres__tables="public.rows") as it:
+            it.start()
+            connection.execute(f"""DO $$ BEGIN FOR t IN 0..{rows // 1000 - 1} LOOP
+                INSERT INTO rows SELECT t * 1000 + i, repeat('x', 300) FROM generate_series(1, 1000) i; COMMIT;
+                END LOOP; END $$""")
+            for quarter, victim in enumerate(("puller", "publisher", "all"), 1):
+                wait_for(lambda: acknowledged(it) >= quarter * rows // 4, 10 + rows / 5000, "the next quarter")
+                if victim == "all":
+                    it.kill_all()
+                    it.remove_segments()
+                    it.start()
+                else:
+                    os.kill(it.pids()[victim], signal.SIGKILL)
+            wait_for(lambda: acknowledged(it) == rows, 10 + rows / 5000, "everything to be acknowledged")
+            assert it.stop() == 0
+    with nats.Client(server.port) as client:
+        found = [int(m.json()["event"]["documentId"]) for m in client.read(STREAM)]
+    assert found == list(range(1, rows + 1))
 
 
 def test_a_restart_that_the_server_has_forgotten_all_ids_of_adds_nothing(server):
