@@ -128,7 +128,7 @@ def test_every_row_is_there_once_and_in_order_through_kills(server):
                     it.start()
                 else:
                     os.kill(it.pids()[victim], signal.SIGKILL)
-            wait_for(lambda: acknowledged(it) == rows, 10 + rows / 5000, "everything to be acknowledged")
+            wait_for(lambda: it.status()["checkpoint"] == rows, 10 + rows / 5000, "everything to be acknowledged")
             assert it.stop() == 0
     with nats.Client(server.port) as client:
         found = [int(m.json()["event"]["documentId"]) for m in client.read(STREAM)]
