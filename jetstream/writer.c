@@ -469,7 +469,8 @@ enum mr_rc mr_js_writer_work(struct mr_js_writer *w, uint64_t timeout_ns, uint64
     if (rc == MR_OK)
         rc = mr_js_link_work(w->link, sleeps ? w->outbox->wake_fd : -1, sleeps ? timeout_ns : 0,
                              err);
-    mr_js_outbox_awake(w->outbox);
+    if (sleeps)
+        mr_js_outbox_awake(w->outbox);
     if (rc == MR_OK)
         rc = take_answers(w, done, err);
     return rc == MR_OK ? MR_OK : failed(w, rc);

@@ -22,6 +22,7 @@ enum mr_rc mr_fanout_encode(struct mr_fanout_message *m, const struct mr_config 
     enum mr_rc rc = mr_event_decode(record->data, record->len, &m->event);
     if (rc != MR_OK)
         return rc;
+    m->event.event_id = (struct mr_str){m->event_id, mr_event_id(&m->event, m->event_id)};
     struct mr_marker marker = {.log_id = log_id, .sequence = record->sequence};
     size_t subject_len = 0;
     bool ok =
@@ -34,9 +35,8 @@ enum mr_rc mr_fanout_encode(struct mr_fanout_message *m, const struct mr_config 
     out->subject = (struct mr_str){m->subject, subject_len};
     out->id = (struct mr_str){m->id, mr_message_id(&m->event, m->id)};
     out->headers = (struct mr_str){
-        m->headers,
-        mr_message_headers(&m->event, marker, json ? MR_MESSAGE_FORMAT : MR_MESSAGE_RECORD_FORMAT,
-                           m->headers)};
+        m->headers, mr_message_place_headers(
+                        marker, json ? MR_MESSAGE_FORMAT : MR_MESSAGE_RECORD_FORMAT, m->headers)};
     out->payload = json ? (struct mr_str){m->json.data, m->json.len}
                         : (struct mr_str){record->data, record->len};
     out->payload_end = (struct mr_str){NULL, 0};

@@ -14,6 +14,7 @@ struct mr_fanout_message {
     struct mr_event event;
     struct mr_json json;
     char subject[MR_JS_SUBJECT_MAX + 1], headers[MR_MESSAGE_HEADERS_MAX], id[MR_MESSAGE_ID_MAX];
+    char event_id[MR_EVENT_ID_MAX];
 };
 
 /* Decode a record and say it; out's strings point into scratch and record. lane is left alone.

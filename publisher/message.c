@@ -44,21 +44,29 @@ static char *put_trace(char *at, struct mr_marker marker)
     return put(at, MR_STR("-00\r\n"));
 }
 
+size_t mr_message_place_headers(struct mr_marker marker, const char *format,
+                                char out[MR_MESSAGE_HEADERS_MAX])
+{
+    char position[MR_MARKER_TEXT_MAX];
+    size_t position_len = mr_marker_format(marker, position);
+    char *at = put(out, MR_STR("Millrace-Position: "));
+    at = put(at, (struct mr_str){position, position_len});
+    at = put(at, MR_STR("\r\nMillrace-Format: "));
+    at = put(put(at, mr_str_from(format)), MR_STR("\r\n"));
+    return (size_t)(put_trace(at, marker) - out);
+}
+
 size_t mr_message_headers(const struct mr_event *event, struct mr_marker marker, const char *format,
                           char out[MR_MESSAGE_HEADERS_MAX])
 {
-    char id[MR_MESSAGE_ID_MAX], position[MR_MARKER_TEXT_MAX];
+    char id[MR_MESSAGE_ID_MAX];
     size_t id_len = mr_message_id(event, id);
-    size_t position_len = mr_marker_format(marker, position);
     char *at = put(out, MR_STR("Millrace-Event-Id: "));
     at = put(at, (struct mr_str){id, id_len});
     at = put(at, MR_STR("\r\nMillrace-Operation: "));
     at = put(at, mr_str_from(mr_operation_name((enum mr_operation)event->head.op)));
-    at = put(at, MR_STR("\r\nMillrace-Position: "));
-    at = put(at, (struct mr_str){position, position_len});
-    at = put(at, MR_STR("\r\nMillrace-Format: "));
-    at = put(put(at, mr_str_from(format)), MR_STR("\r\n"));
-    at = put_trace(at, marker);
+    at = put(at, MR_STR("\r\n"));
+    at += mr_message_place_headers(marker, format, at);
     MR_ASSERT(at - out <= MR_MESSAGE_HEADERS_MAX);
     return (size_t)(at - out);
 }

@@ -1,5 +1,6 @@
 /* publisher/message.h: an event as messages of streams say it: headers, and JSON. The format is
- * documented in docs/jetstream.md; MR_MESSAGE_FORMAT names it. */
+ * documented in docs/jetstream.md; MR_MESSAGE_FORMAT names it. An event that has no id of its own
+ * is best given it first (mr_event_id): each of these would make it again. */
 #ifndef MR_PUBLISHER_MESSAGE_H
 #define MR_PUBLISHER_MESSAGE_H
 #include "proto/event.h"
@@ -14,7 +15,11 @@ enum { MR_MESSAGE_HEADERS_MAX = 640, MR_MESSAGE_ID_MAX = 3 * MR_EVENT_ID_MAX };
  * NUL-terminated. */
 size_t mr_message_id(const struct mr_event *event, char out[MR_MESSAGE_ID_MAX]);
 
-/* Lines "Name: value\r\n" with id, operation, position, format and trace. Returns their length. */
+/* Lines "Name: value\r\n". Return their length. Of the event's place: position, format and trace.
+ */
+size_t mr_message_place_headers(struct mr_marker marker, const char *format,
+                                char out[MR_MESSAGE_HEADERS_MAX]);
+/* In front of these, id and operation. */
 size_t mr_message_headers(const struct mr_event *event, struct mr_marker marker, const char *format,
                           char out[MR_MESSAGE_HEADERS_MAX]);
 

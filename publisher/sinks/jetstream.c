@@ -203,15 +203,17 @@ static struct mr_parcel *sink_encode(struct mr_sink *sink, const struct mr_event
 {
     struct js_sink *g = from_base(sink);
     struct mr_parcel *p = &g->parcel;
-    char position[MR_MARKER_TEXT_MAX];
+    char position[MR_MARKER_TEXT_MAX], event_id[MR_EVENT_ID_MAX];
+    struct mr_event named = *event;
+    named.event_id = (struct mr_str){event_id, mr_event_id(event, event_id)};
     p->marker = (struct mr_marker){.log_id = log_id_of(g), .sequence = event->head.sequence};
-    p->id_len = mr_message_id(event, p->id);
-    p->headers_len = mr_message_headers(event, p->marker, MR_MESSAGE_FORMAT, p->headers);
+    p->id_len = mr_message_id(&named, p->id);
+    p->headers_len = mr_message_headers(&named, p->marker, MR_MESSAGE_FORMAT, p->headers);
     mr_json_reset(&p->json);
     mr_json_put_raw(&p->json, MR_STR("{\"version\":1,\"position\":\""));
     mr_json_put_raw(&p->json, (struct mr_str){position, mr_marker_format(p->marker, position)});
     mr_json_put_raw(&p->json, MR_STR("\",\"event\":"));
-    return mr_message_put_event(&p->json, event) == MR_OK && !p->json.failed ? p : NULL;
+    return mr_message_put_event(&p->json, &named) == MR_OK && !p->json.failed ? p : NULL;
 }
 
 static void sink_release(struct mr_sink *sink, struct mr_parcel *parcel)
