@@ -9,12 +9,13 @@ from instance import bin_dir
 
 
 class Gateways:
-    """`count` streams of a connection each that get everything of the generator's one collection."""
+    """`count` streams of a connection each that get everything of the generator's one collection, or what a filter
+    leaves of it: options of millrace-load. One that is alone comes back when it was cut off."""
 
-    def __init__(self, instance, count):
+    def __init__(self, instance, count, *filter):
         self.process = subprocess.Popen(
             [os.path.join(bin_dir(), "millrace-load"), "--server", f"127.0.0.1:{instance.grpc_port}",
-             "--database", "default", "--collection", "c0", "--streams", str(count)],
+             "--database", "default", "--collection", "c0", "--streams", str(count), *filter],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.ask()  # answered when all are confirmed
 
@@ -27,8 +28,11 @@ class Gateways:
     def stall(self):
         self.process.send_signal(signal.SIGSTOP)
 
-    def close(self):
+    def go_on(self):
         self.process.send_signal(signal.SIGCONT)
+
+    def close(self):
+        self.go_on()
         self.process.stdin.close()
         try:
             self.process.wait(20)

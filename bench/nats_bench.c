@@ -1,20 +1,36 @@
-/* The floors under JetStream: nats.c's own asynchronous publisher, and a forwarder that does
- * nothing but turn pgoutput into JSON and publish it (inserts only; no log, no matching, no
- * restart). bench-nats publish URL SUBJECT COUNT BYTES bench-nats forward URL SUBJECT COUNT DSN
- * SLOT PUBLICATION One line of JSON: messages a second from the first one to the last
- * acknowledgement, and CPU. */
+/* The floors under JetStream: nats.c's own asynchronous publisher, flat out or at a rate, and a
+ * forwarder that does nothing but turn pgoutput into JSON and publish it (inserts only; no log, no
+ * matching, no restart).
+ *   bench-nats publish URL SUBJECT COUNT BYTES
+ *   bench-nats forward URL SUBJECT COUNT DSN SLOT PUBLICATION
+ * One line of JSON: messages a second from the first one to the last acknowledgement, and CPU.
+ *   bench-nats pace URL SUBJECT RATE BYTES
+ * to SUBJECT.0 to SUBJECT.999 in turns, until standard input ends; each line there is answered with
+ * one of JSON: how long after it was published a message was acknowledged, since the last
+ * answer. */
 #include <arpa/inet.h>
 #include <inttypes.h>
 #include <libpq-fe.h>
 #include <nats/nats.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "common/clock.h"
+#include "shm/histogram.h"
 
-enum { IN_FLIGHT = 4000, COLUMNS_MAX = 64, HEADER_BYTES = 25 };
+enum {
+    IN_FLIGHT = 4000,
+    COLUMNS_MAX = 64,
+    HEADER_BYTES = 25,
+    PACE_SUBJECTS = 1000,
+    PACE_RING = 1 << 20, /* messages that may wait for their acknowledgement */
+    TICK_NS = 200 * 1000,
+    TEXT_BYTES = 256,
+};
 
 struct bench {
     natsConnection *connection;
@@ -33,6 +49,17 @@ static void must(natsStatus s, const char *what)
 {
     if (s != NATS_OK)
         die(what, natsStatus_GetText(s));
+}
+
+/* asap: each message is written at once, by whoever publishes it. */
+static void connect_to(struct bench *b, const char *url, bool asap)
+{
+    natsOptions *options;
+    must(natsOptions_Create(&options), "make options");
+    must(natsOptions_SetURL(options, url), "take the URL");
+    must(natsOptions_SetSendAsap(options, asap), "set options");
+    must(natsConnection_Connect(&b->connection, options), "connect to NATS");
+    natsOptions_Destroy(options);
 }
 
 static void publish(struct bench *b, const char *data, size_t len)
@@ -62,6 +89,78 @@ static void publish_all(struct bench *b, size_t bytes)
     while (b->sent < b->count)
         publish(b, data, bytes);
     finish(b);
+    free(data);
+}
+
+/* What nats.c's thread tells the main one. */
+static struct mr_histogram_shm acknowledged;
+static _Atomic uint64_t published_ns[PACE_RING];
+
+static void on_answer(natsConnection *connection, natsSubscription *subscription, natsMsg *answer,
+                      void *context)
+{
+    (void)connection;
+    (void)subscription;
+    (void)context;
+    const char *number = strrchr(natsMsg_GetSubject(answer), '.') + 1;
+    mr_histogram_add(&acknowledged,
+                     mr_clock_ns() - published_ns[strtoull(number, NULL, 10) % PACE_RING]);
+    natsMsg_Destroy(answer);
+}
+
+static void answer_question(void)
+{
+    static struct mr_histogram_shm before, now, window;
+    memcpy(&now, &acknowledged, sizeof now);
+    for (uint32_t i = 0; i < MR_HISTOGRAM_BUCKETS; i++) {
+        window.buckets[i] = now.buckets[i] - before.buckets[i];
+        window.count += window.buckets[i];
+    }
+    printf("{\"acknowledged\":%" PRIu64 ",\"p50\":%.1f,\"p99\":%.1f}\n", window.count,
+           (double)mr_histogram_quantile_ns(&window, 0.5) / 1e3,
+           (double)mr_histogram_quantile_ns(&window, 0.99) / 1e3);
+    fflush(stdout);
+    before = now;
+    window = (struct mr_histogram_shm){0};
+}
+
+static void pace(struct bench *b, const char *inbox, const char *data, size_t bytes)
+{
+    struct pollfd in = {.fd = STDIN_FILENO, .events = POLLIN};
+    const struct timespec tick = {.tv_nsec = TICK_NS};
+    uint64_t interval_ns = MR_NS_PER_S / b->count;
+    b->start_ns = mr_clock_ns();
+    for (;;) {
+        char c, subject[TEXT_BYTES], reply[TEXT_BYTES];
+        if (ppoll(&in, 1, &tick, NULL) > 0) {
+            if (read(STDIN_FILENO, &c, 1) <= 0)
+                return;
+            answer_question();
+        }
+        uint64_t due = (mr_clock_ns() - b->start_ns) / interval_ns;
+        for (; b->sent < due; b->sent++) {
+            snprintf(subject, sizeof subject, "%s.%" PRIu64, b->subject, b->sent % PACE_SUBJECTS);
+            snprintf(reply, sizeof reply, "%s.%" PRIu64, inbox, b->sent);
+            published_ns[b->sent % PACE_RING] = mr_clock_ns();
+            must(natsConnection_PublishRequest(b->connection, subject, reply, data, (int)bytes),
+                 "publish");
+        }
+    }
+}
+
+static void publish_at_rate(struct bench *b, size_t bytes)
+{
+    natsInbox *inbox;
+    natsSubscription *answers;
+    char all[TEXT_BYTES], *data = calloc(1, bytes);
+    if (!data || b->count == 0)
+        die("usage", "expected a rate and a number of bytes above 0");
+    must(natsInbox_Create(&inbox), "make an inbox");
+    snprintf(all, sizeof all, "%s.*", inbox);
+    must(natsConnection_Subscribe(&answers, b->connection, all, on_answer, NULL), "subscribe");
+    pace(b, inbox, data, bytes);
+    natsSubscription_Destroy(answers);
+    natsInbox_Destroy(inbox);
     free(data);
 }
 
@@ -169,17 +268,20 @@ static void forward_all(struct bench *b, const char *dsn, const char *slot, cons
 int main(int argc, char **argv)
 {
     if (argc < 6)
-        die("usage", "bench-nats publish URL SUBJECT COUNT BYTES | forward URL SUBJECT COUNT DSN "
-                     "SLOT PUBLICATION");
+        die("usage",
+            "bench-nats publish URL SUBJECT COUNT BYTES | pace URL SUBJECT RATE BYTES | forward "
+            "URL SUBJECT COUNT DSN SLOT PUBLICATION");
     struct bench b = {.subject = argv[3], .count = strtoull(argv[4], NULL, 10)};
     jsOptions options;
     jsOptions_Init(&options);
     options.PublishAsync.MaxPending = IN_FLIGHT;
     options.PublishAsync.StallWait = 60000; /* ms: a busy machine is slow, not broken */
-    must(natsConnection_ConnectTo(&b.connection, argv[2]), "connect to NATS");
+    connect_to(&b, argv[2], strcmp(argv[1], "pace") == 0);
     must(natsConnection_JetStream(&b.js, b.connection, &options), "use JetStream");
     if (strcmp(argv[1], "publish") == 0)
         publish_all(&b, strtoull(argv[5], NULL, 10));
+    else if (strcmp(argv[1], "pace") == 0)
+        publish_at_rate(&b, strtoull(argv[5], NULL, 10));
     else if (argc >= 8)
         forward_all(&b, argv[5], argv[6], argv[7]);
     jsCtx_Destroy(b.js);

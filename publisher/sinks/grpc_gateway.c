@@ -255,7 +255,8 @@ static bool cut_off(struct mr_grpc_stream *s)
     snprintf(
         text, sizeof text,
         "the gateway does not read fast enough: %u deliveries of %llu bytes wait, the limits are "
-        "%u (publisher.gateway_queue_messages) and %llu (publisher.gateway_queue_size)",
+        "%u (publisher.gateway_queue_messages) and %llu (publisher.gateway_queue_size); connect "
+        "again with the last progress marker",
         s->deliveries, (unsigned long long)s->bytes, s->streams->limits.queue_messages,
         (unsigned long long)s->streams->limits.queue_bytes);
     return mr_grpc_stream_advance(s, MR_OUT_CUT, GRPC_STATUS_RESOURCE_EXHAUSTED, text);

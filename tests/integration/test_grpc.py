@@ -172,7 +172,7 @@ def test_gateway_that_does_not_read_is_cut_off_and_told_so():
     assert seen["cut"] == 1 and seen["gateways"] == 0
     messages, code, text = slow.rest()
     assert code == Code.RESOURCE_EXHAUSTED
-    assert "publisher.gateway_queue_messages" in text and "1000" in text
+    assert "publisher.gateway_queue_messages" in text and "1000" in text and "last progress marker" in text
     assert len(messages) < 50000
     again = Gateway(sink.channel())
     again.subscribed("a", "orders")

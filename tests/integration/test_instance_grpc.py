@@ -10,8 +10,9 @@ import subprocess
 import grpc
 import pytest
 
+from consumer import sequence_of
 from instance import Instance, wait_for
-from sink import STREAM
+from sink import STREAM, Gateway
 from subscriber import make_filter, open_stream, stubs
 from test_grpc import grpcurl, run_grpcurl  # noqa: F401  (grpcurl is a fixture)
 
@@ -95,3 +96,22 @@ def test_health_watch_follows_a_publisher_that_goes_and_comes(running):
     assert check()
     os.kill(running.pids()["publisher"], signal.SIGKILL)
     wait_for(check, 10, "a publisher that serves again")
+
+
+def test_a_gateway_that_was_cut_off_goes_on_behind_its_last_marker():
+    settings = {"source.kind": "generator", "generator.rate": 2000, "generator.collections": 1,
+                "generator.document_bytes": "8KiB", "publisher.gateway_queue_size": "1MiB"}
+    markers = [""]
+    with Instance(settings) as instance:
+        instance.start()
+        for cuts in (1, 2, 3):
+            with grpc.insecure_channel(address(instance), [("grpc.use_local_subchannel_pool", 1)]) as channel:
+                lazy = Gateway(channel)
+                lazy.subscribed("all", "c0", database="default", after=markers[-1])
+                wait_for(lambda: instance.counter("publisher", "millrace_publisher_gateways_cut_total") == cuts, 30, 
+                         "the cut")
+                messages, code, text = lazy.rest()
+            assert code == grpc.StatusCode.RESOURCE_EXHAUSTED and "last progress marker" in text
+            markers += [m.delivery.progress for m in messages if m.WhichOneof("payload") == "delivery"]
+    sequences = [sequence_of(marker) for marker in markers[1:]]
+    assert len(sequences) > 100 and sequences == list(range(sequences[0], sequences[0] + len(sequences)))
