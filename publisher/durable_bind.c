@@ -117,7 +117,8 @@ void mr_durable_keep_seen(struct mr_pump *pump, uint64_t now_ns)
         if (g->seen_ns == g->seen_kept_ns)
             continue;
         seen.seen_ns = g->seen_kept_ns = g->seen_ns;
-        seen.seen_us = mr_clock_wall_us() - (int64_t)((now_ns - g->seen_ns) / MR_NS_PER_US);
+        int64_t ago_ns = (int64_t)(now_ns - g->seen_ns); /* signed: perhaps a moment ahead */
+        seen.seen_us = mr_clock_wall_us() - ago_ns / (int64_t)MR_NS_PER_US;
         struct mr_store_change change = {.table = MR_STORE_GATEWAYS,
                                          .key = g->name,
                                          .value = {(const char *)&seen, sizeof seen}};

@@ -10,18 +10,42 @@ struct loading {
     uint32_t loaded, expired, damaged;
 };
 
+/* Left out: it must not keep back the others. */
+static void leave_out(struct loading *loading, const char *kind, struct mr_str key, const char *why)
+{
+    loading->damaged++;
+    mr_log_error("store", "not_loaded", "%s=\"%.*s\" why=\"%s\"", kind,
+                 (int)(key.len < 64 ? key.len : 64), key.data, why);
+}
+
+static enum mr_rc read_seen(struct mr_str key, struct mr_str value, struct mr_spec_seen *out,
+                            struct mr_err *err)
+{
+    if (!mr_durable_is_name(key))
+        return mr_reject(err, MR_CORRUPT, "it is kept under what is no name of a gateway");
+    if (value.len != sizeof *out)
+        return mr_reject(err, MR_CORRUPT, "expected a record of %zu bytes, got %zu", sizeof *out,
+                         value.len);
+    memcpy(out, value.data, sizeof *out);
+    return out->version == MR_SPEC_VERSION
+               ? MR_OK
+               : mr_reject(err, MR_CORRUPT, "expected a record of version %d, got %u",
+                           MR_SPEC_VERSION, out->version);
+}
+
 static enum mr_rc load_gateway(void *context, struct mr_str key, struct mr_str value,
                                struct mr_err *err)
 {
     struct loading *loading = context;
     struct mr_gateway *gateway;
     struct mr_spec_seen seen;
-    if (value.len != sizeof seen || key.len == 0) {
-        loading->damaged++;
+    struct mr_err why = {0};
+    enum mr_rc rc = read_seen(key, value, &seen, &why);
+    if (rc != MR_OK) {
+        leave_out(loading, "gateway", key, why.text);
         return MR_OK;
     }
-    memcpy(&seen, value.data, sizeof seen);
-    enum mr_rc rc = mr_gateway_add_named(&loading->pump->table, key, &gateway, err);
+    rc = mr_gateway_add_named(&loading->pump->table, key, &gateway, err);
     if (rc != MR_OK)
         return rc;
     /* On this boot's clock, which may be younger than what it is to show: then its beginning. */
@@ -77,7 +101,17 @@ static enum mr_rc decode(const struct mr_pump *pump, const struct mr_spec *spec,
     return rc;
 }
 
-/* One that cannot be read is left out and told of: it must not keep back the others. */
+static enum mr_rc read_spec(struct mr_str key, struct mr_str value, struct mr_spec *out,
+                            struct mr_err *err)
+{
+    if (!mr_durable_is_name(key))
+        return mr_reject(err, MR_CORRUPT, "it is kept under what is no id of a subscription");
+    enum mr_rc rc = mr_spec_read(value, out, err);
+    if (rc == MR_OK && !mr_durable_is_name(out->gateway))
+        rc = mr_reject(err, MR_CORRUPT, "its gateway has no name");
+    return rc;
+}
+
 static enum mr_rc load_subscription(void *context, struct mr_str key, struct mr_str value,
                                     struct mr_err *err)
 {
@@ -86,7 +120,7 @@ static enum mr_rc load_subscription(void *context, struct mr_str key, struct mr_
     struct mr_spec spec;
     struct mr_request request;
     struct mr_wire_arena arena = {0};
-    enum mr_rc rc = mr_spec_read(value, &spec, &why);
+    enum mr_rc rc = read_spec(key, value, &spec, &why);
     uint64_t deadline_ns = rc == MR_OK ? deadline_of(loading, &spec) : 0;
     if (rc == MR_OK && deadline_ns == 0) {
         loading->expired++;
@@ -100,11 +134,8 @@ static enum mr_rc load_subscription(void *context, struct mr_str key, struct mr_
     if (rc == MR_OK)
         rc = add(loading, &spec, &request, deadline_ns, &why);
     mr_wire_arena_fini(&arena);
-    if (rc != MR_OK) {
-        loading->damaged++;
-        mr_log_error("store", "not_loaded", "subscription=\"%.*s\" why=\"%s\"",
-                     (int)(key.len < 64 ? key.len : 64), key.data, why.text);
-    }
+    if (rc != MR_OK)
+        leave_out(loading, "subscription", key, why.text);
     return rc == MR_FATAL ? mr_reject(err, rc, "load subscriptions: %s", why.text) : MR_OK;
 }
 

@@ -178,11 +178,11 @@ static enum mr_rc open_gateway(struct mr_pump *pump, mr_gateway_id id, struct mr
     return MR_OK;
 }
 
-static void close_gateway(struct mr_pump *pump, struct mr_gateway *gateway)
+static void close_gateway(struct mr_pump *pump, struct mr_gateway *gateway, uint64_t now_ns)
 {
     while (!TAILQ_EMPTY(&gateway->subscriptions))
         mr_pump_end(pump, TAILQ_FIRST(&gateway->subscriptions));
-    mr_durable_unbind(pump, gateway, mr_clock_ns());
+    mr_durable_unbind(pump, gateway, now_ns);
     mr_resume_close_gateway(&pump->resume, gateway);
     mr_gateway_remove(&pump->table, gateway);
 }
@@ -245,7 +245,7 @@ static enum mr_rc handle(struct mr_pump *pump, const struct mr_request *request,
         mr_control_put(&pump->durable.queue, request->control);
         break;
     case MR_REQUEST_CLOSE:
-        close_gateway(pump, gateway);
+        close_gateway(pump, gateway, now_ns);
         break;
     }
     return MR_OK;

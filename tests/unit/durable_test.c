@@ -368,6 +368,113 @@ static void a_renewal_while_filters_are_replaced_leaves_the_new_ones_in_the_stor
     }
 }
 
+/* What the store has, while no pump has it open. */
+static struct mr_store *open_store(void)
+{
+    struct mr_store *store;
+    struct mr_err err;
+    assert_int_equal(mr_store_lmdb.open(&store, &bed.process.config, &err), MR_OK);
+    return store;
+}
+
+static void put_row(struct mr_store *store, enum mr_store_table table, struct mr_str key,
+                    struct mr_str value)
+{
+    struct mr_store_change change = {.table = table, .key = key, .value = value};
+    struct mr_store_changes changes = STAILQ_HEAD_INITIALIZER(changes);
+    struct mr_err err;
+    STAILQ_INSERT_TAIL(&changes, &change, next);
+    assert_int_equal(store->ops->commit(store, &changes, &err), MR_OK);
+}
+
+struct row {
+    const char *key;
+    char value[512];
+    size_t len; /* 0: there is none */
+};
+
+static enum mr_rc take_row(void *context, struct mr_str key, struct mr_str value,
+                           struct mr_err *err)
+{
+    struct row *row = context;
+    (void)err;
+    if (mr_str_equal(key, mr_str_from(row->key)) && value.len <= sizeof row->value) {
+        memcpy(row->value, value.data, value.len);
+        row->len = value.len;
+    }
+    return MR_OK;
+}
+
+static struct row get_row(struct mr_store *store, enum mr_store_table table, const char *key)
+{
+    struct row row = {.key = key};
+    struct mr_err err;
+    assert_int_equal(store->ops->load(store, table, take_row, &row, &err), MR_OK);
+    return row;
+}
+
+static void a_gateway_that_leaves_as_it_is_written_down_was_seen_just_now(void **state)
+{
+    (void)state;
+    start_with("lmdb", 1);
+    assert_int_equal(asked(MR_CONTROL_REGISTER, "g1", "x", 0), MR_CONTROL_OK);
+    gateway(MR_REQUEST_OPEN, 1);
+    speak(1, "g1", UINT64_MAX);
+    settle();
+    pump->durable.seen_kept_ns = 0; /* it is time to */
+    gateway(MR_REQUEST_CLOSE, 1);
+    turn();
+    mr_pump_close(&pump);
+    struct mr_store *store = open_store();
+    struct row row = get_row(store, MR_STORE_GATEWAYS, "g1");
+    store->ops->close(store);
+    struct mr_spec_seen seen;
+    assert_int_equal(row.len, sizeof seen);
+    memcpy(&seen, row.value, sizeof seen);
+    assert_true(llabs(mr_clock_wall_us() - seen.seen_us) < 600 * INT64_C(1000000));
+    open_pump();
+    settle();
+    stop();
+}
+
+static void what_others_wrote_into_the_store_is_left_out(void **state)
+{
+    (void)state;
+    char name[400];
+    memset(name, 'k', sizeof name);
+    struct mr_str key = {name, sizeof name};
+    start_with("lmdb", 1);
+    assert_int_equal(asked(MR_CONTROL_REGISTER, "g1", "x", 0), MR_CONTROL_OK);
+    mr_pump_close(&pump);
+    struct mr_store *store = open_store();
+    struct row good = get_row(store, MR_STORE_SUBSCRIPTIONS, "x");
+    struct mr_spec spec;
+    struct mr_err err;
+    assert_int_equal(mr_spec_read((struct mr_str){good.value, good.len}, &spec, &err), MR_OK);
+    for (int expired = 0; expired < 2; expired++) {
+        uint32_t len;
+        spec.head.deadline_ns = expired ? 1 : spec.head.deadline_ns;
+        spec.gateway = expired ? MR_STR("g1") : key;
+        char *record = mr_spec_make(&spec, &len);
+        put_row(store, MR_STORE_SUBSCRIPTIONS, expired ? key : MR_STR("y"),
+                (struct mr_str){record, len});
+        free(record);
+    }
+    struct mr_spec_seen seen = {.version = MR_SPEC_VERSION, .seen_ns = mr_clock_ns()};
+    put_row(store, MR_STORE_GATEWAYS, key, (struct mr_str){(const char *)&seen, sizeof seen});
+    seen.version++;
+    put_row(store, MR_STORE_GATEWAYS, MR_STR("g1"),
+            (struct mr_str){(const char *)&seen, sizeof seen});
+    store->ops->close(store);
+    open_pump();
+    settle();
+    assert_non_null(named("x"));
+    assert_int_equal(named("x")->gateway->seen_ns, 0);
+    assert_int_equal(pump->table.count, 1);
+    assert_null(mr_gateway_named(&pump->table, key));
+    stop();
+}
+
 int main(void)
 {
     mr_log_setup(MR_LOG_ERROR, MR_LOG_TEXT, "test");
@@ -380,6 +487,8 @@ int main(void)
         cmocka_unit_test(a_catch_up_gets_all_that_the_old_filters_matched_before_they_are_replaced),
         cmocka_unit_test(a_gateway_that_comes_while_filters_are_replaced_keeps_the_old_ones),
         cmocka_unit_test(a_renewal_while_filters_are_replaced_leaves_the_new_ones_in_the_store),
+        cmocka_unit_test(a_gateway_that_leaves_as_it_is_written_down_was_seen_just_now),
+        cmocka_unit_test(what_others_wrote_into_the_store_is_left_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
