@@ -420,6 +420,12 @@ uint32_t mr_children_in(const struct mr_children *children, enum mr_child_life l
     return count;
 }
 
+bool mr_children_hopeless(const struct mr_children *children)
+{
+    bool relay = children->child[MR_CELL_RELAY].life == MR_CHILD_GIVEN_UP;
+    return mr_children_in(children, MR_CHILD_GIVEN_UP) > (relay ? 1u : 0u);
+}
+
 void mr_children_wake(struct mr_children *children)
 {
     for (uint32_t i = 1; i < MR_BOARD_CELLS; i++)

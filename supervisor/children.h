@@ -88,6 +88,8 @@ bool mr_children_running(const struct mr_children *children, uint32_t kinds);
 /* How many have a process, or are in a life. */
 uint32_t mr_children_alive(const struct mr_children *children, uint32_t kinds);
 uint32_t mr_children_in(const struct mr_children *children, enum mr_child_life life);
+/* Whether somebody was given up without whom the rings never run empty: anybody but the relay. */
+bool mr_children_hopeless(const struct mr_children *children);
 /* Wake all, so that a directive is seen at once. */
 void mr_children_wake(struct mr_children *children);
 void mr_child_name(const struct mr_child *child, char out[32]); /* "puller", "matcher-0" */

@@ -153,8 +153,9 @@ void mr_scale_work(struct mr_supervisor *s, uint64_t now_ns)
             scale->deadline_ns = now_ns + PAUSE_MAX_NS;
             mr_supervisor_direct(s, MR_DIRECTIVE_QUIESCE);
             MR_CRASH("scale.quiesced");
-        } else if (now_ns >= scale->deadline_ns ||
-                   mr_children_in(&s->children, MR_CHILD_GIVEN_UP) > 0) {
+        } else if (mr_children_hopeless(&s->children)) {
+            mr_scale_abort(s, "a process has been given up (millrace status says why)");
+        } else if (now_ns >= scale->deadline_ns) {
             mr_scale_abort(s, "not all processes took the new rings in time");
         }
         break;

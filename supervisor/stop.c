@@ -86,13 +86,10 @@ static bool drained(struct mr_supervisor *s, uint64_t now_ns)
     return s->checkpoint.sequence >= last;
 }
 
-/* Somebody without whom the rings never run empty will not come back, or never came. The relay has
- * no part in that. */
+/* Somebody without whom the rings never run empty will not come back, or never came. */
 static bool hopeless(const struct mr_supervisor *s)
 {
-    uint32_t given_up = mr_children_in(&s->children, MR_CHILD_GIVEN_UP);
-    return !s->was_ready ||
-           given_up > (s->children.child[MR_CELL_RELAY].life == MR_CHILD_GIVEN_UP ? 1u : 0u);
+    return !s->was_ready || mr_children_hopeless(&s->children);
 }
 
 static void work_on_drain(struct mr_supervisor *s, uint64_t now_ns)

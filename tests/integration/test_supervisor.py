@@ -31,7 +31,7 @@ class Bed(Instance):
         self.bin = os.path.join(self.dir, "bin")
         os.mkdir(self.fake)
         os.mkdir(self.bin)
-        for kind in ("puller", "matcher", "publisher"):
+        for kind in ("puller", "matcher", "publisher", "relay"):
             os.symlink(FAKE, os.path.join(self.bin, f"millrace-{kind}"))
         self.settings["supervisor.bin_dir"] = self.bin
         self.write_config()
@@ -351,6 +351,20 @@ def test_a_scale_that_nobody_follows_is_taken_back_and_the_next_one_works():
         assert result.returncode == 0, result.stderr
         assert bed.ask()["ring_generation"] == 4
         stop_clean(bed)
+
+
+def test_a_scale_does_not_need_a_relay_that_was_given_up_and_names_anybody_else_who_was():
+    with Bed({"relay.listen": "127.0.0.1:0"}) as bed:
+        bed.start()
+        bed.tell("relay", "late:100")
+        wait_for(lambda: bed.ask()["state"] == "given_up", 10, "the relay to be given up")
+        result = bed.command("scale", "3")
+        assert result.returncode == 0, result.stderr
+        assert bed.ask()["shards"] == 3
+        bed.tell("matcher-1", "late:100")
+        wait_for(lambda: bed.child("matcher-1")["state"] == "given_up", 10, "a matcher to be given up")
+        result = bed.command("scale", "4")
+        assert result.returncode == 111 and "a process has been given up" in result.stderr, result.stderr
 
 
 def test_a_matcher_that_dies_in_the_middle_of_a_scale_is_replaced_and_the_scale_ends_well(bed):

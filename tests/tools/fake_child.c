@@ -1,5 +1,6 @@
-/* A process that does what a test tells it, in the place of millrace-puller, -matcher and
- * -publisher. Its kind is its name; what it does is in files of the directory $MILLRACE_TEST_FAKE:
+/* A process that does what a test tells it, in the place of millrace-puller, -matcher,
+ * -publisher and -relay. Its kind is its name; what it does is in files of the directory
+ * $MILLRACE_TEST_FAKE:
  *
  *   NAME          (puller, publisher, matcher-0, ...) one word, read at start and at every turn:
  *                   ready    become ready and stay (the default)
@@ -114,7 +115,7 @@ static void act(struct mr_process *p)
     struct mr_board_shm *board = p->board.shm;
     uint64_t next = atomic_load_explicit(&board->ring_set_next, memory_order_acquire);
     uint64_t set = atomic_load_explicit(&board->ring_set, memory_order_acquire);
-    if (p->kind == MR_PROCESS_MATCHER)
+    if (p->kind == MR_PROCESS_MATCHER || p->kind == MR_PROCESS_RELAY)
         return;
     if (p->kind == MR_PROCESS_PULLER)
         act_puller(p);
