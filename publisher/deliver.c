@@ -232,9 +232,10 @@ void mr_deliverer_confirm(struct mr_deliverer *d, const struct mr_subscription *
 }
 
 void mr_deliverer_refuse(struct mr_deliverer *d, mr_gateway_id gateway, struct mr_str client_id,
-                         const char *why)
+                         const char *why, bool later)
 {
     respond(d, gateway,
-            &(struct mr_response){.subscription_id = client_id, .error = mr_str_from(why)});
+            &(struct mr_response){
+                .subscription_id = client_id, .error = mr_str_from(why), .later = later});
     mr_count(d->cell, MR_COUNTER_SUBSCRIBE_REJECTED, 1);
 }

@@ -36,6 +36,7 @@ MR_MUST_USE enum mr_rc mr_deliverer_send(struct mr_deliverer *deliverer,
 /* Answer a subscribe request; progress is the sequence of the marker. */
 void mr_deliverer_confirm(struct mr_deliverer *deliverer,
                           const struct mr_subscription *subscription, uint64_t progress);
+/* later: for now only, for want of room. */
 void mr_deliverer_refuse(struct mr_deliverer *deliverer, mr_gateway_id gateway,
-                         struct mr_str client_id, const char *why);
+                         struct mr_str client_id, const char *why, bool later);
 #endif

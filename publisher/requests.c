@@ -130,7 +130,8 @@ static void subscribe(struct mr_pump *pump, struct mr_gateway *gateway,
     if (rc == MR_OK)
         mr_count(pump->cell, MR_COUNTER_SUBSCRIBE, !request->internal);
     else
-        mr_deliverer_refuse(&pump->deliverer, gateway->id, request->subscription_id, err.text);
+        mr_deliverer_refuse(&pump->deliverer, gateway->id, request->subscription_id, err.text,
+                            rc != MR_USAGE);
 }
 
 void mr_pump_end(struct mr_pump *pump, struct mr_subscription *s)
@@ -162,7 +163,7 @@ static void unsubscribe(struct mr_pump *pump, struct mr_gateway *gateway, struct
         return; /* as upstream: no answer, so no complaint */
     if (!s->confirmed)
         mr_deliverer_refuse(&pump->deliverer, gateway->id, client_id,
-                            "unsubscribed before it was confirmed");
+                            "unsubscribed before it was confirmed", false);
     mr_pump_end(pump, s);
 }
 

@@ -75,6 +75,7 @@ struct mr_notice {
 struct mr_response {
     struct mr_str subscription_id;
     bool success, resync;
+    bool later;             /* not success, and nothing wrong with what was asked: ask again */
     struct mr_str error;    /* when not success */
     struct mr_str progress; /* marker text, when success */
 };

@@ -55,6 +55,8 @@ static enum mr_rc create_journals(const struct mr_config *config, uint64_t epoch
                                   struct mr_err *err)
 {
     uint64_t capacity = config->publisher_subscriptions_max * JOURNAL_BYTES_EACH;
+    if (config->jetstream_enabled) /* its sink has a record of its own for each durable one */
+        capacity *= 2;
     capacity = (capacity < JOURNAL_BYTES_MIN ? JOURNAL_BYTES_MIN : capacity) + 4095;
     capacity -= capacity % 4096;
     enum mr_rc rc = mr_journal_create(config->instance_name.text, epoch, "subs0", capacity, err);

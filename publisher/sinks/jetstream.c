@@ -19,6 +19,7 @@
 #include "publisher/sinks/jetstream_sender.h"
 
 #define HEARTBEAT_NS   (50 * MR_NS_PER_MS)
+#define RETRY_NS       (50 * MR_NS_PER_MS) /* what had no room in the journal is told again */
 #define REOPEN_FILL    0.25
 #define CATCH_UP_SHARE 0.55
 
@@ -48,8 +49,8 @@ struct js_sink {
     uint64_t safe;   /* and through this one it is acknowledged */
     uint64_t asked_handed,
         asked_tail; /* becomes safe when the queue is released through the tail */
-    uint64_t heartbeat_ns;
-    bool heartbeat_due; /* its answer is awaited */
+    uint64_t heartbeat_ns, refused_ns; /* when the last one was told, and refused for now */
+    bool heartbeat_due;                /* its answer is awaited */
     uint64_t confirmed;
     struct mr_parcel parcel;
 };
@@ -161,6 +162,8 @@ static enum mr_rc tell_heartbeat(struct js_sink *g, struct mr_request *out)
 static enum mr_rc tell_next(struct js_sink *g, struct mr_request *out)
 {
     const struct mr_marker handed = {.log_id = log_id_of(g), .sequence = g->handed};
+    if (!TAILQ_EMPTY(&g->all.refused) && mr_clock_ns() - g->refused_ns >= RETRY_NS)
+        mr_js_durables_retry(&g->all);
     enum mr_rc rc = mr_js_durables_poll(&g->all, handed, out);
     if (rc != MR_OK)
         return tell_heartbeat(g, out);
@@ -351,7 +354,14 @@ static enum mr_rc sink_respond(struct mr_sink *sink, mr_gateway_id gateway,
         return MR_CLOSED;
     struct mr_js_durable *d = mr_js_durables_find(&g->all, response->subscription_id);
     if (!d || d->state != MR_JS_TOLD)
-        return MR_OK; /* it has ended meanwhile */
+        return MR_OK;                            /* it has ended meanwhile */
+    if (!response->success && response->later) { /* progress waits for it: nothing is missed */
+        mr_log_warn("jetstream", "subscription_waits", "subject=%s why=\"%.*s\"", d->subject,
+                    (int)response->error.len, response->error.data);
+        g->refused_ns = mr_clock_ns();
+        mr_js_durables_refused(&g->all, d);
+        return MR_OK;
+    }
     if (!response->success) {
         mr_count(sink->cell, MR_COUNTER_JS_REJECTED, 1);
         mr_log_error("jetstream", "subscription_refused", "subject=%s why=\"%.*s\"", d->subject,

@@ -113,11 +113,20 @@ static enum mr_rc give_index(struct mr_js_durables *all, struct mr_js_durable *d
     return MR_OK;
 }
 
+static struct mr_js_durable_queue *list_of(struct mr_js_durables *all,
+                                           enum mr_js_durable_state state)
+{
+    MR_ASSERT(state != MR_JS_FREE && state != MR_JS_TOLD);
+    return state == MR_JS_WAITING   ? &all->waiting
+           : state == MR_JS_REFUSED ? &all->refused
+                                    : &all->todo;
+}
+
 static void queue(struct mr_js_durables *all, struct mr_js_durable *d,
                   enum mr_js_durable_state state)
 {
     d->state = state;
-    TAILQ_INSERT_TAIL(state == MR_JS_WAITING ? &all->waiting : &all->todo, d, todo);
+    TAILQ_INSERT_TAIL(list_of(all, state), d, todo);
     if (state != MR_JS_WAITING)
         return;
     all->waiting_changed = true;
@@ -127,7 +136,7 @@ static void queue(struct mr_js_durables *all, struct mr_js_durable *d,
 
 static void unqueue(struct mr_js_durables *all, struct mr_js_durable *d)
 {
-    TAILQ_REMOVE(d->state == MR_JS_WAITING ? &all->waiting : &all->todo, d, todo);
+    TAILQ_REMOVE(list_of(all, d->state), d, todo);
     all->waiting_changed |= d->state == MR_JS_WAITING;
 }
 
@@ -199,6 +208,7 @@ enum mr_rc mr_js_durables_init(struct mr_js_durables *all, const struct mr_confi
 {
     *all = (struct mr_js_durables){.config = config, .waiting_first = UINT64_MAX};
     TAILQ_INIT(&all->todo);
+    TAILQ_INIT(&all->refused);
     TAILQ_INIT(&all->waiting);
     return path ? add_file(all, path, err) : MR_OK;
 }
@@ -300,12 +310,12 @@ static void end(struct mr_js_durables *all, struct mr_js_durable *d)
     }
     d->previous = NULL;
     d->last = 0;
-    if (d->state == MR_JS_WAITING || d->state == MR_JS_NEW)
-        unqueue(all, d);
-    if (d->state == MR_JS_TOLD)
+    if (d->state == MR_JS_TOLD) {
         queue(all, d, MR_JS_ENDED);
-    else
-        forget(all, d);
+        return;
+    }
+    unqueue(all, d);
+    forget(all, d);
 }
 
 void mr_js_durables_end(struct mr_js_durables *all, uint32_t handle)
@@ -404,7 +414,8 @@ enum mr_rc mr_js_durables_poll(struct mr_js_durables *all, struct mr_marker hand
             .kind = MR_REQUEST_UNSUBSCRIBE,
             .subscription_id = {(const char *)&all->told_index, sizeof all->told_index}};
     } else {
-        d->through = stored_through(all, d->subject);
+        uint64_t stored = stored_through(all, d->subject);
+        d->through = stored > d->through ? stored : d->through; /* it may have been told before */
         if (tell_subscribe(all, d, handed, out) != MR_OK)
             return MR_AGAIN;
         d->state = MR_JS_TOLD;
@@ -413,9 +424,24 @@ enum mr_rc mr_js_durables_poll(struct mr_js_durables *all, struct mr_marker hand
     return MR_OK;
 }
 
+void mr_js_durables_refused(struct mr_js_durables *all, struct mr_js_durable *durable)
+{
+    MR_ASSERT(durable->state == MR_JS_TOLD);
+    queue(all, durable, MR_JS_REFUSED);
+}
+
+void mr_js_durables_retry(struct mr_js_durables *all)
+{
+    struct mr_js_durable *d;
+    while ((d = TAILQ_FIRST(&all->refused)) != NULL) {
+        unqueue(all, d);
+        queue(all, d, MR_JS_NEW);
+    }
+}
+
 bool mr_js_durables_behind(const struct mr_js_durables *all)
 {
-    return !TAILQ_EMPTY(&all->todo) || all->next_again < all->count;
+    return !TAILQ_EMPTY(&all->todo) || !TAILQ_EMPTY(&all->refused) || all->next_again < all->count;
 }
 
 uint64_t mr_js_durables_limit(const struct mr_js_durables *all, uint64_t through)

@@ -13,6 +13,7 @@
 enum mr_js_durable_state {
     MR_JS_FREE,
     MR_JS_NEW,     /* SUBSCRIBE is to be told */
+    MR_JS_REFUSED, /* there was no room for it: SUBSCRIBE is to be told again, a little later */
     MR_JS_WAITING, /* takes the place of another one, which has not come to that place yet */
     MR_JS_TOLD,
     MR_JS_ENDED, /* UNSUBSCRIBE is to be told */
@@ -32,7 +33,7 @@ struct mr_js_durable {
     uint64_t last;              /* nothing behind this sequence is delivered */
     struct mr_js_durable *next; /* WAITING: none; of one with a successor: that one */
     struct mr_js_durable *previous;
-    TAILQ_ENTRY(mr_js_durable) todo; /* NEW, ENDED, WAITING: in their lists */
+    TAILQ_ENTRY(mr_js_durable) todo; /* NEW, ENDED, REFUSED, WAITING: in their lists */
 };
 TAILQ_HEAD(mr_js_durable_queue, mr_js_durable);
 
@@ -48,7 +49,7 @@ struct mr_js_durables {
     uint32_t *free; /* indexes to be used again */
     uint32_t free_count, free_max;
     uint32_t file_count; /* the first ones: of the file */
-    struct mr_js_durable_queue todo, waiting;
+    struct mr_js_durable_queue todo, refused, waiting;
     uint64_t waiting_first;      /* where the first of those that wait begins, or before it */
     bool waiting_changed;        /* somebody came or went: look who waits for what is past */
     uint32_t next_again;         /* all at or behind it are to be told again */
@@ -86,6 +87,10 @@ void mr_js_durables_again(struct mr_js_durables *all);
  * nothing now. Strings live until the next call. */
 enum mr_rc mr_js_durables_poll(struct mr_js_durables *all, struct mr_marker handed,
                                struct mr_request *out);
+/* What the pump was told of it last had no room there. */
+void mr_js_durables_refused(struct mr_js_durables *all, struct mr_js_durable *durable);
+/* All of these are to be told again now. */
+void mr_js_durables_retry(struct mr_js_durables *all);
 /* Has something not been told that a heartbeat's answer would have to count with? */
 bool mr_js_durables_behind(const struct mr_js_durables *all);
 /* Progress that may be believed: not beyond where somebody waits to begin. */

@@ -12,6 +12,7 @@ import pytest
 import nats
 from instance import wait_for
 from rest import RestInstance
+from subscriber import stubs
 from test_durable import Stream
 from test_jetstream import STREAM, publisher, sequence_of
 
@@ -140,6 +141,41 @@ def register_through_kills(it, ident):
         except OSError:
             pass
         time.sleep(0.01)
+
+
+def test_a_journal_that_is_full_of_the_past_costs_no_subscription_its_events(server):
+    """Two journals of 32 MiB: the last ones fit beside the past, but what the sink subscribes for them does not."""
+    value = "x" * (30 << 10)  # stands twice in its record
+    with started(server, publisher__subscriptions_max=10000, generator__rate=20) as it, it.connect() as rest, \
+            Stream(it.grpc_port) as stream:
+        def register(names):
+            pb = stubs()
+            filters = [pb.Filter(field="status", op="!=", value=pb.Value(string_value=value))]
+            stream.send(register=pb.RegisterRequest(gateway_id="g1", request_id=1, subscriptions=[
+                pb.SubscribeRequest(subscription_id=n, database="db", collection="c0", filters=filters) for n in names]))
+            answer = stream.next("register_response")
+            assert answer.registered == len(names), answer.failures
+            return answer.progress
+
+        def in_sink(count):
+            wait_for(lambda: publisher(it, "millrace_jetstream_subscriptions") == count, 20, f"{count} in the sink")
+
+        for first in range(0, 224, 56):
+            register([f"s{n}" for n in range(first, first + 56)])
+        in_sink(224)
+        for n in range(110, 224):
+            assert rest.ask("DELETE", f"/internal/v1/subscriptions/s{n}").status == 204
+        last = place(register([f"t{n}" for n in range(62)]))
+        in_sink(110 + 62)
+        assert "subscription_waits" in it.log_tail(1000)
+        time.sleep(0.5)
+        wait_told(it)
+        got = {subject: {s for s, _ in pairs if s > last} for subject, pairs in arrived(server).items()}
+        through = min(max(got[f"events.g1.t{n}"]) for n in range(62))
+        expected = {s for s in got["events.g1.s0"] if s <= through}
+        assert len(expected) >= 3
+        for n in range(62):
+            assert {s for s in got[f"events.g1.t{n}"] if s <= through} == expected, n
 
 
 def test_nothing_acknowledged_is_missing_through_kills_while_registering(server):

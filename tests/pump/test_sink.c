@@ -153,6 +153,7 @@ static enum mr_rc sink_respond(struct mr_sink *sink, mr_gateway_id gateway,
     s->answers++;
     s->success = response->success;
     s->resync = response->resync;
+    s->later = response->later;
     s->at_answer = test_sink.gateway_highest[gateway % 64];
     memset(s->error, 0, sizeof s->error);
     if (!response->success)

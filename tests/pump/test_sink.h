@@ -23,7 +23,7 @@ struct test_subscription {
     char id[TEST_ID_MAX];
     uint32_t answers; /* responses */
     uint32_t notices;
-    bool success, resync; /* of the last one */
+    bool success, resync, later; /* of the last one */
     char error[256];
     uint64_t marker;          /* of the last successful one */
     uint64_t *sequences;      /* of deliveries */

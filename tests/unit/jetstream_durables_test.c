@@ -110,12 +110,40 @@ static void places_of_another_log_are_taken_at_once(void **state)
     assert_int_equal(told(500, &after), 1);
 }
 
+static void what_had_no_room_is_told_again_and_holds_progress_back(void **state)
+{
+    (void)state;
+    uint64_t after = 0;
+    struct mr_request request;
+    uint32_t handle = begin("a", LOG, 0, 0);
+    uint32_t other = begin("b", LOG, 0, 0);
+    struct mr_js_durable *a = all.items[handle - 1], *b = all.items[other - 1];
+    assert_int_equal(told(100, &after), 2);
+    assert_false(mr_js_durables_behind(&all));
+    a->through = 170; /* queued before the sink was cut */
+    mr_js_durables_refused(&all, a);
+    mr_js_durables_refused(&all, b);
+    assert_int_equal(told(100, &after), 0);
+    assert_true(mr_js_durables_behind(&all));
+    mr_js_durables_end(&all, other);
+    mr_js_durables_again(&all);
+    assert_int_equal(told(100, &after), 0);
+    mr_js_durables_retry(&all);
+    assert_int_equal(mr_js_durables_poll(&all, (struct mr_marker){LOG, 120}, &request), MR_OK);
+    assert_ptr_equal(mr_js_durables_find(&all, request.subscription_id), a);
+    assert_int_equal(a->through, 170);
+    assert_int_equal(told(120, &after), 0);
+    assert_false(mr_js_durables_behind(&all));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(progress_stops_at_each_place_where_somebody_begins, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(who_ends_while_it_waits_holds_nobody_back, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_had_no_room_is_told_again_and_holds_progress_back,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(places_of_another_log_are_taken_at_once, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

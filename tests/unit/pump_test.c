@@ -246,6 +246,27 @@ static void the_journal_begins_anew_when_it_is_full_of_the_past(void **state)
     stop();
 }
 
+static void a_subscription_without_room_in_the_journal_may_be_asked_for_again(void **state)
+{
+    (void)state;
+    start(1, 14);
+    bed.process.config.publisher_subscriptions_per_gateway_max = 1000000;
+    bed.process.config.publisher_subscriptions_per_database_max = 1000000;
+    gateway(MR_REQUEST_OPEN, 1);
+    test_sink_push(&(struct test_request){
+        .kind = MR_REQUEST_SUBSCRIBE, .gateway = 1, .id = "wrong", .value = -1, .problem = "p"});
+    char id[16];
+    uint32_t count = 0;
+    do {
+        snprintf(id, sizeof id, "s%u", count++);
+        subscribe(1, id, 0, 1, "");
+        turn();
+    } while (of(1, id)->answers == 0 || of(1, id)->success);
+    assert_true(of(1, id)->later);
+    assert_false(of(1, "wrong")->success || of(1, "wrong")->later);
+    stop();
+}
+
 static void a_generation_waits_for_the_last_matcher_in_its_segment(void **state)
 {
     (void)state;
@@ -373,6 +394,7 @@ int main(void)
         cmocka_unit_test(a_subscription_that_ends_before_its_confirmation_is_told_so),
         cmocka_unit_test(a_gateway_that_is_cut_delays_nobody),
         cmocka_unit_test(the_journal_begins_anew_when_it_is_full_of_the_past),
+        cmocka_unit_test(a_subscription_without_room_in_the_journal_may_be_asked_for_again),
         cmocka_unit_test(a_generation_waits_for_the_last_matcher_in_its_segment),
         cmocka_unit_test(the_publisher_follows_to_another_number_of_shards),
         cmocka_unit_test(what_is_matched_is_delivered_before_a_graceful_end),
