@@ -13,6 +13,7 @@ struct mr_mongo_conn {
     mongoc_client_t *client;
     mongoc_client_session_t *session;
     uint32_t server_id;
+    bool router;
 };
 
 struct mr_mongo_reply {
@@ -118,6 +119,7 @@ static enum mr_rc begin_session(struct mr_mongo_conn *conn, struct mr_err *err)
         return fail(&error, NULL, "connect to MongoDB at", hosts ? hosts : "?", err);
     conn->server_id = mongoc_server_description_id(server);
     bool standalone = strcmp(mongoc_server_description_type(server), "Standalone") == 0;
+    conn->router = strcmp(mongoc_server_description_type(server), "Mongos") == 0;
     mongoc_server_description_destroy(server);
     if (standalone)
         return mr_reject(err, MR_USAGE,
@@ -171,6 +173,11 @@ void mr_mongo_conn_close(struct mr_mongo_conn **conn)
         mongoc_uri_destroy(c->uri);
     free(c);
     *conn = NULL;
+}
+
+bool mr_mongo_conn_is_router(const struct mr_mongo_conn *conn)
+{
+    return conn->router;
 }
 
 enum mr_rc mr_mongo_conn_run(struct mr_mongo_conn *conn, const char *database,

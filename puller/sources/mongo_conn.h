@@ -17,6 +17,8 @@ MR_MUST_USE enum mr_rc mr_mongo_conn_check(const char *url, struct mr_err *err);
 MR_MUST_USE enum mr_rc mr_mongo_conn_open(struct mr_mongo_conn **out, const char *url,
                                           struct mr_err *err);
 void mr_mongo_conn_close(struct mr_mongo_conn **conn);
+/* Whether the other end is a mongos, which asks several servers. */
+bool mr_mongo_conn_is_router(const struct mr_mongo_conn *conn);
 
 /* Run a command (BSON) and wait for its answer: at most the url's socketTimeoutMS, 30 s.
  *   MR_OK: *out is the answer.

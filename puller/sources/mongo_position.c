@@ -155,13 +155,18 @@ bool mr_mongo_position_set_token(struct mr_mongo_position *position, struct mr_s
     return true;
 }
 
+static struct mr_str token_text(struct mr_str token)
+{
+    struct mr_bson_value data;
+    if (!mr_bson_find(token.data, token.len, MR_STR("_data"), &data) || data.type != MR_BSON_STRING)
+        return (struct mr_str){NULL, 0};
+    return mr_bson_string(&data);
+}
+
 uint64_t mr_mongo_token_time(struct mr_str token)
 {
     enum { TIMESTAMP_KIND = 0x82, DIGITS = 18 }; /* a kind, then eight bytes, big endian */
-    struct mr_bson_value data;
-    if (!mr_bson_find(token.data, token.len, MR_STR("_data"), &data) || data.type != MR_BSON_STRING)
-        return 0;
-    struct mr_str hex = mr_bson_string(&data);
+    struct mr_str hex = token_text(token);
     uint64_t kind = 0, time = 0;
     for (size_t i = 0; i < DIGITS; i++) {
         int digit = i < hex.len ? hex_digit(hex.data[i]) : -1;
@@ -173,6 +178,14 @@ uint64_t mr_mongo_token_time(struct mr_str token)
             time = time << 4 | (uint64_t)digit;
     }
     return kind == TIMESTAMP_KIND ? time : 0;
+}
+
+bool mr_mongo_token_is_mark(struct mr_str token)
+{
+    enum { VERSION_AT = 18, KIND_AT = 22, KIND_END = 24 };
+    struct mr_str hex = token_text(token);
+    return hex.len >= KIND_END && memcmp(hex.data + VERSION_AT, "2B", 2) == 0 &&
+           memcmp(hex.data + KIND_AT, "29", 2) == 0;
 }
 
 struct mr_mongo_time_text mr_mongo_time_format(uint64_t time)

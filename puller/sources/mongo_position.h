@@ -43,6 +43,10 @@ bool mr_mongo_position_set_token(struct mr_mongo_position *position, struct mr_s
 /* The cluster time that a resume token begins with: MongoDB's manual calls it the token's
  * timestamp. 0: a token of an unknown form. */
 uint64_t mr_mongo_token_time(struct mr_str token);
+/* Whether it is a high-water mark: the token of a time, not of a change. The text is MongoDB's
+ * KeyString of (time, version, kind of token, ...): 2B and 29 begin a number of one byte and a
+ * zero, and kind 0 is the mark. */
+bool mr_mongo_token_is_mark(struct mr_str token);
 
 /* "1700000000.7": seconds and increment, as people write cluster times. */
 struct mr_mongo_time_text {

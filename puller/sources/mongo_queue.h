@@ -23,7 +23,8 @@ struct mr_mongo_item {
     bool lost;                    /* OPENED: history in front of it is lost; err says why */
     bool snapshot;                /* OPENED: and a snapshot begins */
     bool last;                    /* CHUNK: empty; at its time nothing more was in ns */
-    uint64_t time;                /* CHUNK: cluster time at which it was read */
+    uint64_t time;                /* CHUNK: cluster time at which it was read; OPENED, BATCH: all
+                                     changes through this time are in it or in front of it */
     uint64_t total;               /* CHUNK: about how many documents ns holds */
     uint64_t wait_ns;             /* WAITING: until the next attempt */
     uint32_t attempt;

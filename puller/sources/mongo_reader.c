@@ -23,7 +23,7 @@ struct mr_mongo_reader {
     uint8_t *token; /* where the stream goes on; NULL: at start_time */
     uint32_t token_len;
     uint64_t start_time;  /* 0: now */
-    uint64_t stream_time; /* through which the stream has been read */
+    uint64_t stream_time; /* through which the last answer shows the stream to be read */
     int64_t cursor;
     bool begun;       /* it is decided where to begin */
     bool lost;        /* the next stream begins behind a gap; lost_why says why */
@@ -118,10 +118,22 @@ static enum mr_rc keep_token(struct mr_mongo_reader *r, struct mr_str token, str
     memcpy(room, token.data, token.len);
     r->token = room;
     r->token_len = (uint32_t)token.len;
-    uint64_t time = mr_mongo_token_time(token);
-    if (time > r->stream_time)
-        r->stream_time = time;
     return MR_OK;
+}
+
+/* All changes of a transaction share a cluster time, and an answer may end in the middle of them:
+ * a token of a change says only that those before its time are in. Its time is complete with a
+ * high-water mark, or when the server looked for more and had none. A mongos may say that before
+ * all of its shards have answered. */
+static uint64_t time_through(const struct mr_mongo_reader *r, enum mr_mongo_item_kind kind,
+                             const struct mr_mongo_cursor *cursor)
+{
+    enum { EMPTY_ARRAY_BYTES = 5 };
+    uint64_t time = mr_mongo_token_time(cursor->token);
+    bool none_left = cursor->batch.len == EMPTY_ARRAY_BYTES && !mr_mongo_conn_is_router(r->conn);
+    bool whole =
+        kind == MR_MONGO_ITEM_BATCH && (none_left || mr_mongo_token_is_mark(cursor->token));
+    return time > 0 && !whole ? time - 1 : time;
 }
 
 /* What a cursor's answer says about the stream; then hand it over. */
@@ -138,6 +150,8 @@ static enum mr_rc pass_on(struct mr_mongo_reader *r, struct mr_mongo_item *item,
     else
         rc = keep_token(r, cursor.token, err);
     r->cursor = rc == MR_OK ? cursor.id : 0;
+    if (rc == MR_OK)
+        r->stream_time = item->time = time_through(r, item->kind, &cursor);
     if (rc == MR_OK)
         rc = mr_mongo_queue_put(&r->queue, item);
     if (rc != MR_OK)

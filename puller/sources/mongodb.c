@@ -441,7 +441,7 @@ static enum mr_rc emit(struct mongo_source *s, struct mr_intake *intake, struct 
  * idle or wholly filtered stream advances. */
 static enum mr_rc end_batch(struct mongo_source *s, struct mr_intake *intake, struct mr_err *err)
 {
-    if (s->chunk.kind != MR_MONGO_ITEM_NONE && mr_mongo_token_time(s->token) >= s->chunk.time)
+    if (s->chunk.kind != MR_MONGO_ITEM_NONE && s->item.time >= s->chunk.time)
         return build_row(s, intake, err);
     struct mr_str stated = {(const char *)s->position.token, s->position.token_len};
     if (s->splice.next == 0 && s->token.len > 0 && !mr_str_equal(stated, s->token)) {

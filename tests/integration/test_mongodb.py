@@ -430,6 +430,34 @@ def test_a_snapshot_and_the_stream_are_one_history_while_writers_write_and_the_p
         assert run.stop() == 0
 
 
+def test_a_chunk_of_a_snapshot_waits_for_the_end_of_a_transaction_that_takes_several_answers(mongo):
+    writer = Writer(mongo, 7, 4000, grow=0.3)
+    writer.collection.insert_many([{"_id": i, "n": 0} for i in range(0, writer.documents, 2)])
+    writer.state = {i: {"_id": i, "n": 0} for i in range(0, writer.documents, 2)}
+    stop = threading.Event()
+
+    def busy():
+        with mongo.client.start_session() as session:
+            while not stop.is_set():
+                with session.start_transaction():
+                    writer.collection.bulk_write(writer.operations(30), ordered=True, session=session)
+                time.sleep(0.001)
+
+    thread = threading.Thread(target=busy)
+    with instance(mongo, source__start="snapshot", source__snapshot_rows=10, mongodb__batch_events=10) as run:
+        thread.start()
+        try:
+            run.start()
+            wait_for(lambda: "snapshot_done" in run.log_tail(400), 60, "the end of the snapshot")
+        finally:
+            stop.set()
+            thread.join()
+        mongo.db.end.insert_one({"_id": "end"})
+        wait_for(lambda: logged(run)[-1]["document_id"] == "end", 20, "the last change")
+        assert replayed([e for e in logged(run) if e["collection"] == "c"]) == writer.state
+        assert run.stop() == 0
+
+
 def test_a_snapshot_reads_keys_of_all_kinds_in_every_collection(mongo):
     keys = [None, float("nan"), -1, 0.5, 2, bson.Int64(2**60), "", "a", "b", {"a": 1}, {"b": 1}, bson.Binary(b"x", 0),
             bson.ObjectId(), False, True, datetime.datetime(2020, 1, 1), bson.Timestamp(1, 1)]

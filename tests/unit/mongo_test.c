@@ -91,6 +91,26 @@ static void a_token_too_long_to_store_is_left_out(void **state)
     mr_bson_writer_fini(&w);
 }
 
+static void a_high_water_mark_is_told_from_the_token_of_a_change(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *hex;
+        bool mark;
+    } tokens[] = {{"8263515EAC000000022B0429296E1404", true}, /* of a 6.0 */
+                  {"8260A5D1E3000000012B0229296E04", true},   /* of a 4.4 */
+                  {"8263515EAC000000022B042C0100296E5A1004", false},
+                  {"8263515EAC000000022B022C0100296E5A1004", false},
+                  {"8263515EAC0000000246645F696400", false}, /* of a 4.0: has no kind */
+                  {"8263515EAC000000022B04", false}};
+    struct mr_bson_writer w;
+    mr_bson_writer_init(&w);
+    for (size_t i = 0; i < sizeof tokens / sizeof tokens[0]; i++)
+        assert_int_equal(mr_mongo_token_is_mark(token_of(&w, tokens[i].hex)), tokens[i].mark);
+    assert_false(mr_mongo_token_is_mark(MR_STR("")));
+    mr_bson_writer_fini(&w);
+}
+
 /* One value of each kind, and more within some, in MongoDB's order. */
 static void put_keys(struct mr_bson_writer *w)
 {
@@ -393,6 +413,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_place_comes_back_as_it_was_stored),
         cmocka_unit_test(a_token_too_long_to_store_is_left_out),
+        cmocka_unit_test(a_high_water_mark_is_told_from_the_token_of_a_change),
         cmocka_unit_test(keys_have_the_order_of_the_manual),
         cmocka_unit_test(numbers_of_all_types_are_one_kind),
         cmocka_unit_test(lists_choose_collections_and_exclude_wins),
