@@ -163,18 +163,36 @@ static bool readable(struct mr_str part)
     return part.len == 0 || mr_bson_validate(part.data, part.len) == MR_OK;
 }
 
-/* A document that cannot be read as one would harm every reader: its change becomes a gap of the
- * collection that names it. */
-static enum mr_rc unreadable(struct mr_mongo_builder *b, struct mr_event *event, struct mr_err *err)
+/* A document that no reader could take: its change becomes a gap of the collection that names it.
+ */
+static enum mr_rc make_gap(struct mr_mongo_builder *b, struct mr_event *event, const char *why,
+                           struct mr_err *err)
 {
     char cause[MR_EVENT_NAME_MAX + 80];
     struct mr_mongo_time_text time = mr_mongo_time_format(event->head.source_order);
-    snprintf(cause, sizeof cause, "document %.*s: no valid BSON, or nested deeper than %d levels",
-             (int)b->id.len, b->id.text, MR_BSON_DEPTH_MAX);
+    snprintf(cause, sizeof cause, "document %.*s: %s", (int)b->id.len, b->id.text, why);
     event->head.op = MR_OP_GAP;
     event->document = mr_gap_write(&b->info, cause, time.text, time.text);
     event->before = event->update = (struct mr_str){NULL, 0};
     return event->document.len > 0 ? MR_OK : out_of_memory(err);
+}
+
+static enum mr_rc unreadable(struct mr_mongo_builder *b, struct mr_event *event, struct mr_err *err)
+{
+    char why[64];
+    snprintf(why, sizeof why, "no valid BSON, or nested deeper than %d levels", MR_BSON_DEPTH_MAX);
+    return make_gap(b, event, why, err);
+}
+
+static enum mr_rc apply_layout(struct mr_mongo_builder *b, struct mr_event *event, uint32_t *count,
+                               struct mr_err *err)
+{
+    char why[64];
+    enum mr_rc rc = mr_mongo_layout_apply(b, event, count, err);
+    if (rc != MR_CORRUPT)
+        return rc;
+    snprintf(why, sizeof why, "its database or collection has over %d bytes", MR_EVENT_NAME_MAX);
+    return make_gap(b, event, why, err);
 }
 
 static enum mr_rc build_plain(struct mr_mongo_builder *b, const struct mr_mongo_change *change,
@@ -222,7 +240,7 @@ enum mr_rc mr_mongo_build(struct mr_mongo_builder *b, const struct mr_mongo_chan
     out->event_id = id;
     *count = 1;
     if (b->syntrix && out->head.op != MR_OP_GAP)
-        return mr_mongo_layout_apply(b, out, count, err);
+        return apply_layout(b, out, count, err);
     return MR_OK;
 }
 
@@ -254,7 +272,7 @@ enum mr_rc mr_mongo_build_row(struct mr_mongo_builder *b, struct mr_str database
                                  .collection = collection,
                                  .document_id = {b->id.text, b->id.len}};
         out->event_id = (struct mr_str){b->event_id, mr_event_id(&named, b->event_id)};
-        return mr_mongo_layout_apply(b, out, count, err);
+        return apply_layout(b, out, count, err);
     }
     return MR_OK;
 }

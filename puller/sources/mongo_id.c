@@ -192,13 +192,28 @@ static void put_uuid(struct mr_mongo_id *out, const uint8_t bytes[16])
     }
 }
 
-static void put_hash(struct mr_mongo_id *out, size_t at, const struct mr_bson_value *key)
+static void put_hash(struct mr_mongo_id *out, size_t at, struct mr_str all)
 {
-    struct mr_str all = {(const char *)key->data, key->len};
     out->len =
         at + (size_t)snprintf(out->text + at, sizeof out->text - at, "~%016" PRIx64 "%016" PRIx64,
                               mr_doc_hash(all, MR_STR("0"), MR_STR("")),
                               mr_doc_hash(all, MR_STR("1"), MR_STR("")));
+}
+
+/* all: what the id was made from. */
+static void cut_long(struct mr_mongo_id *out, struct mr_str all)
+{
+    if (out->len <= sizeof out->text)
+        return;
+    size_t cut = CUT_BYTES; /* not inside of a character */
+    while (cut > 0 && ((unsigned char)out->text[cut] & 0xc0) == 0x80)
+        cut--;
+    put_hash(out, cut, all);
+}
+
+static struct mr_str bytes_of(const struct mr_bson_value *key)
+{
+    return (struct mr_str){(const char *)key->data, key->len};
 }
 
 void mr_mongo_id_of(struct mr_mongo_id *out, const struct mr_bson_value *key)
@@ -212,15 +227,17 @@ void mr_mongo_id_of(struct mr_mongo_id *out, const struct mr_bson_value *key)
         put_uuid(out, key->data + 5);
     else
         put_value(out, key, 0);
-    if (out->len > sizeof out->text) {
-        size_t cut = CUT_BYTES; /* not inside of a character */
-        while (cut > 0 && ((unsigned char)out->text[cut] & 0xc0) == 0x80)
-            cut--;
-        put_hash(out, cut, key);
-    }
+    cut_long(out, bytes_of(key));
+}
+
+void mr_mongo_id_of_text(struct mr_mongo_id *out, struct mr_str text)
+{
+    out->len = 0;
+    put(out, text);
+    cut_long(out, text);
 }
 
 void mr_mongo_id_of_damaged(struct mr_mongo_id *out, const struct mr_bson_value *key)
 {
-    put_hash(out, 0, key);
+    put_hash(out, 0, bytes_of(key));
 }

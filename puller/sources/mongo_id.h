@@ -13,6 +13,8 @@ struct mr_mongo_id {
  * Anything else as Go's %v shows it, which is what syntrix puts into event ids: {a: 1} becomes
  * "map[a:1]". Over MR_EVENT_NAME_MAX bytes: the beginning, "~" and a hash of all. */
 void mr_mongo_id_of(struct mr_mongo_id *out, const struct mr_bson_value *key);
+/* A text, cut in the same way. */
+void mr_mongo_id_of_text(struct mr_mongo_id *out, struct mr_str text);
 /* For a key that is no valid BSON: "~" and a hash. */
 void mr_mongo_id_of_damaged(struct mr_mongo_id *out, const struct mr_bson_value *key);
 #endif

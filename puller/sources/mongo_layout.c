@@ -111,12 +111,11 @@ enum mr_rc mr_mongo_layout_apply(struct mr_mongo_builder *b, struct mr_event *ev
         *count = 0;
         return MR_OK;
     }
+    if (now.database.len > MR_EVENT_NAME_MAX || now.collection.len > MR_EVENT_NAME_MAX)
+        return MR_CORRUPT;
     struct mr_str id = id_of(&now);
-    if (id.len > sizeof b->document_id.text)
-        id.len = sizeof b->document_id.text;
-    memcpy(b->document_id.text, id.data ? id.data : "", id.len);
-    b->document_id.len = id.len;
-    event->document_id = (struct mr_str){b->document_id.text, id.len};
+    mr_mongo_id_of_text(&b->document_id, id);
+    event->document_id = (struct mr_str){b->document_id.text, b->document_id.len};
     event->document = match_document(&b->document, &now, id);
     if (had)
         event->before = match_document(&b->info, &before, id_of(&before));

@@ -323,6 +323,58 @@ static void a_document_that_is_no_bson_becomes_a_gap_that_names_it(void **state)
     mr_mongo_builder_fini(&builder);
 }
 
+static void a_stored_document_with_a_name_too_long_is_a_gap_and_a_long_id_is_cut_with_a_hash(
+    void **state)
+{
+    (void)state;
+    static struct mr_config config;
+    static struct mr_mongo_builder builder;
+    struct mr_mongo_filter filter;
+    struct mr_event events[MR_MONGO_EVENTS_MAX];
+    struct mr_err err;
+    struct mr_bson_writer w;
+    struct mr_bson_value value;
+    uint32_t count = 0;
+    const int32_t key = 7;
+    static char text[MR_EVENT_NAME_MAX + 1];
+    memset(text, 'n', sizeof text);
+    memcpy(text + 899, "\xc3\xa4", 2); /* a character where the id is cut */
+    const struct mr_str name = {text, sizeof text}, fits = {text, MR_EVENT_NAME_MAX};
+    mr_config_init(&config);
+    assert_int_equal(mr_config_set(&config, "mongodb.layout", "syntrix", &err), MR_OK);
+    assert_int_equal(mr_mongo_filter_init(&filter, &config, &err), MR_OK);
+    mr_mongo_builder_init(&builder, &filter);
+    mr_bson_writer_init(&w);
+    for (int i = 0; i < 4; i++) {
+        mr_bson_writer_reset(&w);
+        mr_bson_begin(&w);
+        mr_bson_put_int32(&w, MR_STR("_id"), key);
+        mr_bson_put_string(&w, MR_STR("database"), i == 0 ? name : fits);
+        mr_bson_put_string(&w, MR_STR("collection"), i == 1 ? name : fits);
+        mr_bson_begin_document(&w, MR_STR("data"));
+        mr_bson_put_string(&w, MR_STR("id"), i == 3 ? name : fits);
+        mr_bson_end(&w);
+        mr_bson_end(&w);
+        assert_int_equal(mr_mongo_build_row(&builder, MR_STR("app"), MR_STR("documents"),
+                                            mr_bson_bytes(&w), 1, events, &count, &err),
+                         MR_OK);
+        assert_int_equal(count, 1);
+        assert_int_equal(events[0].head.op, i < 2 ? MR_OP_GAP : MR_OP_INSERT);
+        assert_true(mr_str_equal(events[0].database, i < 2 ? MR_STR("app") : fits));
+        if (i >= 2)
+            assert_int_equal(events[0].document_id.len,
+                             i == 2 ? MR_EVENT_NAME_MAX : 899 + sizeof "~" - 1 + 32);
+        if (i == 3) {
+            assert_int_equal(events[0].document_id.data[899], '~');
+            assert_true(mr_bson_find(events[0].document.data, events[0].document.len, MR_STR("id"),
+                                     &value));
+            assert_true(mr_str_equal(mr_bson_string(&value), name));
+        }
+    }
+    mr_bson_writer_fini(&w);
+    mr_mongo_builder_fini(&builder);
+}
+
 static void a_document_changed_twice_at_one_time_gets_two_event_ids(void **state)
 {
     (void)state;
@@ -420,6 +472,8 @@ int main(void)
         cmocka_unit_test(errors_of_a_server_are_of_three_classes),
         cmocka_unit_test(fragments_make_one_event_and_only_in_their_order),
         cmocka_unit_test(a_document_that_is_no_bson_becomes_a_gap_that_names_it),
+        cmocka_unit_test(
+            a_stored_document_with_a_name_too_long_is_a_gap_and_a_long_id_is_cut_with_a_hash),
         cmocka_unit_test(a_document_changed_twice_at_one_time_gets_two_event_ids),
         cmocka_unit_test(a_wait_grows_and_stays_within_its_bounds),
         cmocka_unit_test(items_pass_the_queue_in_order_and_no_wake_is_missed),
