@@ -100,7 +100,8 @@ static enum mr_rc fail(struct pg_source *s, enum mr_rc rc, uint64_t now_ns, stru
         s->attempts = 0;
     /* What was right once may be wrong for a while: a password being changed, a pg_hba.conf edited.
      */
-    if (rc == MR_USAGE && s->ever_streamed && s->state == PULL_CONNECT)
+    bool connecting = s->state == PULL_CONNECT || s->snapshot.state == MR_PG_SNAPSHOT_CONNECT;
+    if (rc == MR_USAGE && s->ever_streamed && connecting)
         rc = MR_RETRY;
     if (rc == MR_CORRUPT)
         rc = MR_FATAL;
