@@ -227,6 +227,29 @@ static void ask_rows(struct mr_pg_snapshot *s, const struct mr_pg_result *column
     add_key(s->table, sql);
 }
 
+/* Behind the cursor, whose locks keep the table as it is: whether the snapshot can show its rows. A
+ * table that was written anew since (ALTER TABLE) looks empty to the snapshot, and another one may
+ * have its name. Answers one boolean. */
+static void ask_unchanged(struct mr_pg_snapshot *s, const struct mr_pg_result *columns,
+                          struct mr_pg_sql *sql)
+{
+    char oid[16];
+    snprintf(oid, sizeof oid, "%" PRIu32, s->table->oid);
+    mr_pg_sql_add(sql, "; WITH RECURSIVE t(oid) AS (SELECT ");
+    mr_pg_sql_add(sql, oid);
+    mr_pg_sql_add(sql, "::oid UNION SELECT i.inhrelid FROM t JOIN pg_inherits i ON"
+                       " i.inhparent = t.oid) SELECT coalesce(to_regclass(format('%I.%I', ");
+    mr_pg_sql_literal(sql, mr_pg_result_text(columns, 0, 1));
+    mr_pg_sql_add(sql, ", ");
+    mr_pg_sql_literal(sql, mr_pg_result_text(columns, 0, 2));
+    mr_pg_sql_add(sql, "))::oid = ");
+    mr_pg_sql_add(sql, oid);
+    /* The catalog's rows are as of the snapshot, what its functions say is as of now. */
+    mr_pg_sql_add(sql, ", false) AND NOT EXISTS (SELECT 1 FROM t JOIN pg_class c USING (oid) WHERE"
+                       " c.relfilenode <> 0 AND c.relfilenode IS DISTINCT FROM"
+                       " pg_relation_filenode(c.oid))");
+}
+
 /* Rows without identity cannot be read on after a break, nor told apart from the stream's. */
 static enum mr_rc refuse_table(struct mr_pg_snapshot *s, struct mr_intake *intake,
                                struct mr_err *err)
@@ -287,12 +310,15 @@ static enum mr_rc answer_table(struct mr_pg_snapshot *s, const struct mr_pg_resu
         return MR_OK;
     }
     enum mr_rc rc = describe(s, result, err);
+    if (rc == MR_OK)
+        rc = mr_pg_stream_knows(s->stream, s->table, err);
     if (rc == MR_OK && s->table->key_count == 0)
         rc = refuse_table(s, intake, err);
     else if (rc == MR_OK) {
         struct mr_pg_sql sql;
         mr_pg_sql_init(&sql, s->sql, sizeof s->sql);
         ask_rows(s, result, &sql);
+        ask_unchanged(s, result, &sql);
         s->state = MR_PG_SNAPSHOT_DECLARE;
         s->table_rows = 0;
         return send(s, &sql, err);
@@ -313,6 +339,23 @@ static enum mr_rc answer_slot(struct mr_pg_snapshot *s, const struct mr_pg_resul
     s->state = MR_PG_SNAPSHOT_REACH;
     mr_pg_snapshot_look(s);
     return MR_OK;
+}
+
+/* The table is no longer what the snapshot says: take another one, as of now. */
+static enum mr_rc begin_again(struct mr_pg_snapshot *s)
+{
+    mr_log_info("postgres", "snapshot_again", "table=%.*s why=\"it was altered meanwhile\"",
+                (int)s->table->collection.len, s->table->collection.data);
+    mr_pg_snapshot_stop(s);
+    return MR_OK;
+}
+
+/* The cursor's query names something that is gone since the snapshot. */
+static bool names_gone(const struct mr_pg_snapshot *s)
+{
+    const char *state = mr_pg_conn_sqlstate(s->conn);
+    return s->state == MR_PG_SNAPSHOT_DECLARE &&
+           (strcmp(state, "42P01") == 0 || strcmp(state, "42703") == 0);
 }
 
 static enum mr_rc end_of_table(struct mr_pg_snapshot *s, struct mr_intake *intake,
@@ -336,6 +379,8 @@ static enum mr_rc answer(struct mr_pg_snapshot *s, struct mr_pg_result **result,
     case MR_PG_SNAPSHOT_TABLE:
         return answer_table(s, *result, intake, err);
     case MR_PG_SNAPSHOT_DECLARE:
+        if (mr_pg_result_text(*result, 0, 0)[0] != 't')
+            return begin_again(s);
         return ask(s, MR_PG_SNAPSHOT_FETCH, err);
     case MR_PG_SNAPSHOT_FETCH:
         if (mr_pg_result_rows(*result) == 0)
@@ -449,6 +494,8 @@ enum mr_rc mr_pg_snapshot_poll(struct mr_pg_snapshot *s, struct mr_intake *intak
         rc = mr_pg_conn_take(s->conn, &result, err);
         if (rc == MR_OK)
             rc = answer(s, &result, intake, err);
+        else if (rc != MR_AGAIN && names_gone(s))
+            rc = begin_again(s);
         mr_pg_result_free(&result);
         break;
     }

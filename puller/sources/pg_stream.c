@@ -183,15 +183,10 @@ static enum mr_rc take_truncate(struct mr_pg_stream *stream, uint64_t lsn, struc
     return MR_OK;
 }
 
-/* A table is described. What the catalog read at connect does not explain is worth one reconnect.
- */
-static enum mr_rc take_relation(struct mr_pg_stream *stream, struct mr_err *err)
+/* What the catalog read at connect does not explain is worth one reconnect. */
+enum mr_rc mr_pg_stream_knows(struct mr_pg_stream *stream, const struct mr_pg_relation *relation,
+                              struct mr_err *err)
 {
-    const struct mr_pg_relation *relation;
-    enum mr_rc rc = mr_pg_relations_take(&stream->relations, stream->message.body, &stream->catalog,
-                                         &relation, err);
-    if (rc != MR_OK)
-        return rc;
     struct mr_str table = relation->collection;
     stream->reload = true; /* in all that does not return MR_OK */
     if (relation->unknown_type != 0 &&
@@ -202,15 +197,26 @@ static enum mr_rc take_relation(struct mr_pg_stream *stream, struct mr_err *err)
         mr_pg_catalog_ask(&stream->catalog, MR_PG_OBJECT_RELATION, relation->oid))
         return mr_reject(err, MR_RETRY, "table %.*s: its primary key is newer than this connection",
                          (int)table.len, table.data);
-    if (relation->needs_text && stream->binary) {
-        stream->text_only = true;
-        return mr_reject(err, MR_RETRY,
-                         "table %.*s: has a column of which the binary form cannot be"
-                         " read; going on in text form",
-                         (int)table.len, table.data);
-    }
     stream->reload = false;
     return MR_OK;
+}
+
+/* A table is described. */
+static enum mr_rc take_relation(struct mr_pg_stream *stream, struct mr_err *err)
+{
+    const struct mr_pg_relation *relation;
+    enum mr_rc rc = mr_pg_relations_take(&stream->relations, stream->message.body, &stream->catalog,
+                                         &relation, err);
+    if (rc != MR_OK)
+        return rc;
+    rc = mr_pg_stream_knows(stream, relation, err);
+    if (rc != MR_OK || !relation->needs_text || !stream->binary)
+        return rc;
+    stream->text_only = stream->reload = true;
+    return mr_reject(err, MR_RETRY,
+                     "table %.*s: has a column of which the binary form cannot be"
+                     " read; going on in text form",
+                     (int)relation->collection.len, relation->collection.data);
 }
 
 static enum mr_rc take_message(struct mr_pg_stream *stream, uint64_t lsn, struct mr_intake *intake,

@@ -47,6 +47,12 @@ MR_MUST_USE enum mr_rc mr_pg_stream_take(struct mr_pg_stream *stream, const void
                                          struct mr_intake *intake, uint64_t now_ns,
                                          struct mr_err *err);
 
+/* Whether the catalog explains all of a table's types and its key. MR_OK; MR_RETRY: as above, once
+ * for each. */
+MR_MUST_USE enum mr_rc mr_pg_stream_knows(struct mr_pg_stream *stream,
+                                          const struct mr_pg_relation *relation,
+                                          struct mr_err *err);
+
 /* Report that changes between two places are lost, and go on behind them. MR_OK or MR_FULL: again.
  */
 MR_MUST_USE enum mr_rc mr_pg_stream_gap(struct mr_pg_stream *stream, const char *cause,

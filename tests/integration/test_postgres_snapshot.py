@@ -10,6 +10,7 @@ import threading
 import time
 
 import psycopg
+import pytest
 
 from instance import Instance, bin_dir, wait_for
 from pg import Cluster
@@ -225,3 +226,88 @@ def test_rows_that_are_alike_in_a_table_without_a_primary_key_are_one_document(t
             cluster.execute("INSERT INTO t VALUES (3, 'y')")
             source.has(3)
         assert [event["id"] for event in source.events()] == ["1,x", "2,\\N", "3,y"]
+
+
+def snapshot_of(tmp_path, cluster, *arguments, rows=2, **dsn):
+    source = Source(tmp_path / "out", cluster.dsn(**dsn), *arguments)
+    source.config.update({"source.start": "snapshot", "source.snapshot_rows": rows})
+    return source
+
+
+def snapshot_ends(source):
+    source.wait_for(lambda: "snapshot_done" in source.words() or source.process.poll() is not None,
+                    "the end of the snapshot", 40)
+    assert "snapshot_done" in source.words(), source.words()[-2000:]
+
+
+def test_a_snapshot_whose_connection_is_refused_after_streaming_is_tried_again(tmp_path):
+    with Cluster() as cluster:
+        cluster.execute("CREATE TABLE t (id int PRIMARY KEY)", "INSERT INTO t SELECT generate_series(1, 20)")
+        # A chunk that is held for longer than a snapshot lasts: the next chunk is read over a new connection.
+        with snapshot_of(tmp_path, cluster, "--stall-after", "1", "--stall-seconds", "6") as source:
+            source.has(1)
+            cluster.hba("local all postgres reject")
+            source.wait_for(lambda: " reconnect " in source.words() or source.process.poll() is not None, "the refusal")
+            assert source.process.poll() is None, source.words()[-2000:]
+            cluster.hba("local all all trust", "local replication all trust")
+            snapshot_ends(source)
+        assert [event["id"] for event in source.events()] == [str(i) for i in range(1, 21)]
+
+
+CHANGES = {  # of a table that the snapshot has not come to
+    "a column's type, which rewrites the table": ["ALTER TABLE z ALTER COLUMN n TYPE bigint"],
+    "the table's name": ["ALTER TABLE z RENAME TO zz"],
+    "a column's name": ["ALTER TABLE z RENAME COLUMN n TO m"],
+    "another table of its name": ["ALTER TABLE z RENAME TO zz", "CREATE TABLE z (id int PRIMARY KEY, n int)"],
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_table_that_changes_during_a_snapshot_loses_no_row(tmp_path, change):
+    with Cluster() as cluster:
+        cluster.execute("CREATE TABLE a (id int PRIMARY KEY)", "INSERT INTO a SELECT generate_series(1, 5)",
+                        "CREATE TABLE z (id int PRIMARY KEY, n int)", "INSERT INTO z SELECT i, i FROM generate_series(1, 5) i")
+        with snapshot_of(tmp_path, cluster, "--stall-after", "3", "--stall-seconds", "1.5") as source:
+            source.has(3)
+            cluster.execute(*CHANGES[change])
+            snapshot_ends(source)
+        rows = [(event["collection"][0], event["id"]) for event in source.events()]
+        assert rows == [(name, str(i)) for name in "az" for i in range(1, 6)], source.words()[-2000:]
+
+
+def test_a_partition_that_is_rewritten_during_a_snapshot_loses_no_row(tmp_path):
+    with Cluster() as cluster:
+        cluster.execute("CREATE TABLE a (id int PRIMARY KEY)", "INSERT INTO a SELECT generate_series(1, 5)",
+                        "CREATE TABLE z (id int PRIMARY KEY, n int) PARTITION BY RANGE (id)",
+                        "CREATE TABLE z1 PARTITION OF z FOR VALUES FROM (0) TO (4)",
+                        "CREATE TABLE z2 PARTITION OF z FOR VALUES FROM (4) TO (9)",
+                        "INSERT INTO z SELECT i, i FROM generate_series(1, 5) i",
+                        "CREATE PUBLICATION millrace FOR ALL TABLES WITH (publish_via_partition_root)")
+        with snapshot_of(tmp_path, cluster, "--stall-after", "3", "--stall-seconds", "1.5") as source:
+            source.has(3)
+            cluster.execute("ALTER TABLE z ALTER COLUMN n TYPE bigint")
+            snapshot_ends(source)
+        rows = [(event["collection"], event["id"]) for event in source.events()]
+        assert rows == [(name, str(i)) for name in "az" for i in range(1, 6)], source.words()[-2000:]
+
+
+def test_a_snapshot_knows_keys_and_types_that_are_newer_than_the_connection(tmp_path):
+    with Cluster() as cluster:
+        cluster.execute("CREATE TABLE t (id int PRIMARY KEY, n int)", "INSERT INTO t VALUES (1, 2)",
+                        "CREATE TABLE u (id int PRIMARY KEY, n int)", "INSERT INTO u VALUES (3, 4)",
+                        "CREATE PUBLICATION millrace FOR ALL TABLES",
+                        "SELECT pg_create_logical_replication_slot('millrace', 'pgoutput')")
+        with cluster.connect(autocommit=False) as writer:
+            writer.execute("INSERT INTO t VALUES (2, 2)")
+            with snapshot_of(tmp_path, cluster) as source:
+                source.wait_for(lambda: cluster.value("SELECT count(*) FROM pg_replication_slots WHERE active_pid IS NOT"
+                                                      " NULL AND temporary") == 1, "the snapshot's slot")
+                cluster.execute("CREATE DOMAIN whole AS int", "ALTER TABLE u ALTER COLUMN n TYPE whole",
+                                "ALTER TABLE u REPLICA IDENTITY FULL")
+                writer.commit()
+                snapshot_ends(source)
+                cluster.execute("UPDATE u SET n = 5")
+                source.has(4)
+        found = [(event["collection"], event["op"], event["id"]) for event in source.events()]
+        assert found == [("t", "insert", "1"), ("t", "insert", "2"), ("u", "insert", "3"), ("u", "update", "3")]
+        assert source.events()[2]["document"]["n"] == {"$numberInt": "4"}
