@@ -10,11 +10,14 @@ enum { TURN_CONTROLS = 256, TURN_EXPIRED = 1024 };
 /* How often the gateways that are spoken for are written down: what a crash may take off a lease.
  */
 #define SEEN_NS (5 * MR_NS_PER_S)
+/* How long a store that did not take a deletion is left alone. */
+#define AGAIN_NS MR_NS_PER_S
 
 void mr_durable_init(struct mr_durable *durable, struct mr_doorbell_shm *bell)
 {
     mr_control_queue_init(&durable->queue, bell);
     STAILQ_INIT(&durable->changes);
+    STAILQ_INIT(&durable->failed);
     mr_boot_id(durable->boot_id);
 }
 
@@ -25,6 +28,7 @@ bool mr_durable_change(struct mr_pump *pump, const struct mr_store_change *what)
         return false;
     change->subscription = what->subscription;
     change->context = what->context;
+    change->again = what->again;
     STAILQ_INSERT_TAIL(&pump->durable.changes, change, next);
     return true;
 }
@@ -155,9 +159,10 @@ void mr_durable_end(struct mr_pump *pump, struct mr_subscription *s)
         mr_gateway_remove(&pump->table, gateway);
 }
 
-static void end_of(struct mr_pump *pump, struct mr_subscription *s)
+void mr_durable_expire(struct mr_pump *pump, struct mr_subscription *s)
 {
-    struct mr_store_change change = {.table = MR_STORE_SUBSCRIPTIONS, .key = s->client_id};
+    struct mr_store_change change = {
+        .table = MR_STORE_SUBSCRIPTIONS, .key = s->client_id, .again = true};
     if (!mr_durable_change(pump, &change))
         mr_log_error("store", "not_kept", "why=\"an expired subscription: out of memory\"");
     mr_durable_end(pump, s);
@@ -174,7 +179,7 @@ static uint64_t expire(struct mr_pump *pump, uint64_t now_ns)
         if (lease->deadline_ns > now_ns)
             mr_wheel_put(&pump->durable.wheel, lease);
         else
-            end_of(pump, lease->subscription);
+            mr_durable_expire(pump, lease->subscription);
     }
     return done;
 }
@@ -208,6 +213,33 @@ static void completed(struct mr_pump *pump, const struct mr_store_change *change
         s->lease->replaced = false;
 }
 
+/* A row that stays would come back with the next start. */
+static void keep_failed(struct mr_pump *pump, struct mr_store_change *change, uint64_t now_ns)
+{
+    change->context = NULL; /* it has been answered */
+    STAILQ_INSERT_TAIL(&pump->durable.failed, change, next);
+    pump->durable.failed_ns = now_ns;
+}
+
+/* A deletion is past once another one of this id has its row; until then nobody knows. */
+static void delete_again(struct mr_pump *pump)
+{
+    struct mr_durable *durable = &pump->durable;
+    struct mr_store_changes failed = STAILQ_HEAD_INITIALIZER(failed);
+    struct mr_store_change *change;
+    STAILQ_CONCAT(&failed, &durable->failed);
+    while ((change = STAILQ_FIRST(&failed)) != NULL) {
+        const struct mr_subscription *s = mr_subscription_find_durable(&pump->table, change->key);
+        STAILQ_REMOVE_HEAD(&failed, next);
+        if (!s)
+            STAILQ_INSERT_TAIL(&durable->changes, change, next);
+        else if (!s->lease->durable)
+            STAILQ_INSERT_TAIL(&durable->failed, change, next);
+        else
+            free(change);
+    }
+}
+
 /* Without a store everything is as durable as it gets at once. */
 static uint64_t collect(struct mr_pump *pump, uint64_t now_ns)
 {
@@ -222,7 +254,10 @@ static uint64_t collect(struct mr_pump *pump, uint64_t now_ns)
     while ((change = STAILQ_FIRST(&changes)) != NULL) {
         STAILQ_REMOVE_HEAD(&changes, next);
         completed(pump, change, now_ns);
-        free(change);
+        if (change->again && change->rc != MR_OK)
+            keep_failed(pump, change, now_ns);
+        else
+            free(change);
         done++;
     }
     return done;
@@ -271,10 +306,23 @@ void mr_durable_work(struct mr_pump *pump, uint64_t now_ns, uint64_t *done)
         durable->seen_kept_ns = now_ns;
         mr_durable_keep_seen(pump, now_ns);
     }
+    if (!STAILQ_EMPTY(&durable->failed) && now_ns - durable->failed_ns >= AGAIN_NS) {
+        durable->failed_ns = now_ns;
+        delete_again(pump);
+    }
     if (durable->keeper)
         mr_keeper_submit(durable->keeper, &durable->changes);
     else
         *done += collect(pump, now_ns);
+}
+
+static void drop_all(struct mr_store_changes *changes)
+{
+    struct mr_store_change *change;
+    while ((change = STAILQ_FIRST(changes)) != NULL) {
+        STAILQ_REMOVE_HEAD(changes, next);
+        free(change);
+    }
 }
 
 /* Nobody is left without an answer: what is committed is told, the rest is unavailable. */
@@ -301,6 +349,7 @@ void mr_durable_close(struct mr_pump *pump)
     mr_control_close(&durable->queue);
     if (durable->open) {
         mr_durable_keep_seen(pump, mr_clock_ns());
+        delete_again(pump);
         durable->closing = true;
         if (durable->keeper) {
             mr_keeper_submit(durable->keeper, &durable->changes);
@@ -310,11 +359,8 @@ void mr_durable_close(struct mr_pump *pump)
         answer_all(pump);
     }
     mr_keeper_destroy(&durable->keeper);
-    struct mr_store_change *change;
-    while ((change = STAILQ_FIRST(&durable->changes)) != NULL) {
-        STAILQ_REMOVE_HEAD(&durable->changes, next);
-        free(change);
-    }
+    drop_all(&durable->changes);
+    drop_all(&durable->failed);
     durable->open = false;
 }
 

@@ -17,6 +17,8 @@ struct mr_durable {
     struct mr_keeper *keeper; /* NULL: subscriptions live in memory only */
     struct mr_wheel wheel;
     struct mr_store_changes changes; /* of this turn */
+    struct mr_store_changes failed;  /* deletions that the store did not take */
+    uint64_t failed_ns;              /* when the last one of these failed */
     struct mr_control *paging;       /* its page is not full yet; NULL: none */
     char boot_id[MR_BOOT_ID_BYTES];
     uint64_t seen_kept_ns; /* when the gateways that are spoken for were written down last */
@@ -52,6 +54,8 @@ MR_MUST_USE enum mr_rc mr_durable_lease(struct mr_pump *pump, struct mr_subscrip
 void mr_durable_unlease(struct mr_pump *pump, struct mr_subscription *s);
 /* It ends, in memory, and with it a name that nobody needs any more. */
 void mr_durable_end(struct mr_pump *pump, struct mr_subscription *s);
+/* Its time is up: it ends, in the store as well. */
+void mr_durable_expire(struct mr_pump *pump, struct mr_subscription *s);
 /* The next commit takes this change along. False: out of memory. */
 bool mr_durable_change(struct mr_pump *pump, const struct mr_store_change *what);
 

@@ -124,7 +124,7 @@ static enum mr_rc load_subscription(void *context, struct mr_str key, struct mr_
     uint64_t deadline_ns = rc == MR_OK ? deadline_of(loading, &spec) : 0;
     if (rc == MR_OK && deadline_ns == 0) {
         loading->expired++;
-        struct mr_store_change gone = {.table = MR_STORE_SUBSCRIPTIONS, .key = key};
+        struct mr_store_change gone = {.table = MR_STORE_SUBSCRIPTIONS, .key = key, .again = true};
         return mr_durable_change(loading->pump, &gone)
                    ? MR_OK
                    : mr_reject(err, MR_FATAL, "load subscriptions: out of memory");

@@ -118,7 +118,7 @@ static enum mr_rc check_free(struct mr_pump *pump, const struct mr_gateway *gate
     if (taken)
         return mr_reject(err, MR_USAGE, "subscription ID already exists");
     if (s)
-        mr_pump_end(pump, s); /* a moment before the wheel would; its row is about to be replaced */
+        mr_durable_expire(pump, s); /* a moment before the wheel would */
     return MR_OK;
 }
 
@@ -182,6 +182,7 @@ static void register_item(struct mr_pump *pump, struct mr_control *control, uint
         rc = check_free(pump, gateway, request->subscription_id, now_ns, &err);
     }
     if (rc == MR_OK) {
+        gateway = mr_gateway_named(&pump->table, control->gateway); /* what expired was its last? */
         rc = mr_pump_check_quotas(pump, gateway, request->database, &code, &err);
         mr_count(pump->cell, MR_COUNTER_QUOTA_REFUSALS, rc != MR_OK);
     }
@@ -298,7 +299,8 @@ static void remove_one(struct mr_pump *pump, struct mr_control *control)
                         "the token does not reach this subscription");
         return;
     }
-    struct mr_store_change change = {.table = MR_STORE_SUBSCRIPTIONS, .key = control->id};
+    struct mr_store_change change = {
+        .table = MR_STORE_SUBSCRIPTIONS, .key = control->id, .again = s != NULL};
     change_for(pump, control, &change);
     if (s && control->code == MR_CONTROL_OK)
         mr_durable_end(pump, s);
@@ -318,7 +320,8 @@ static void remove_gateway(struct mr_pump *pump, struct mr_control *control)
             continue;
         if (s->lease->successor == next && next) /* goes with it */
             next = TAILQ_NEXT(next, of_gateway);
-        struct mr_store_change change = {.table = MR_STORE_SUBSCRIPTIONS, .key = s->client_id};
+        struct mr_store_change change = {
+            .table = MR_STORE_SUBSCRIPTIONS, .key = s->client_id, .again = true};
         change_for(pump, control, &change);
         if (control->code != MR_CONTROL_OK)
             break;
@@ -457,7 +460,7 @@ static enum mr_rc enter_successor(struct mr_pump *pump, struct mr_control *contr
 /* What was to be replaced has ended; another one may have its id by now, and its row. */
 static void replaced_none(struct mr_pump *pump, struct mr_str id)
 {
-    struct mr_store_change gone = {.table = MR_STORE_SUBSCRIPTIONS, .key = id};
+    struct mr_store_change gone = {.table = MR_STORE_SUBSCRIPTIONS, .key = id, .again = true};
     if (!mr_subscription_find_durable(&pump->table, id) && !mr_durable_change(pump, &gone))
         mr_log_error("store", "not_kept", "why=\"a removed subscription: out of memory\"");
 }

@@ -6,6 +6,7 @@
  * by the keeper's thread. */
 #ifndef MR_PUBLISHER_STORE_H
 #define MR_PUBLISHER_STORE_H
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/queue.h>
 
@@ -24,6 +25,7 @@ struct mr_store_change {
     struct mr_str key, value;
     uint64_t subscription; /* for the pump: whom it concerns; 0: nobody */
     void *context;         /* for the pump */
+    bool again;            /* for the pump: a deletion that is tried until it is done */
     uint32_t rc;           /* set by the keeper: enum mr_rc of the commit */
 };
 STAILQ_HEAD(mr_store_changes, mr_store_change);

@@ -1,5 +1,8 @@
 /* Durable subscriptions inside the pump: who speaks for them, what takes their place, what a
  * restart brings back. */
+#include <signal.h>
+#include <sys/resource.h>
+
 #include "proto/protobuf.h"
 #include "proto/streamer_fields.h"
 #include "tests/pump/driver.h"
@@ -475,6 +478,106 @@ static void what_others_wrote_into_the_store_is_left_out(void **state)
     stop();
 }
 
+/* As a full disk: what is written to files is refused. */
+static void store_fails(bool fails)
+{
+    struct rlimit limit;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    limit.rlim_cur = fails ? 0 : limit.rlim_max;
+    assert_true(signal(SIGXFSZ, SIG_IGN) != SIG_ERR);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+static bool in_store(const char *id)
+{
+    struct mr_store *store = open_store();
+    struct row row = get_row(store, MR_STORE_SUBSCRIPTIONS, id);
+    store->ops->close(store);
+    return row.len > 0;
+}
+
+static void close_with(bool fails)
+{
+    store_fails(fails);
+    mr_pump_close(&pump);
+    store_fails(false);
+}
+
+/* One whose deletion the store did not take. */
+static void start_and_fail_to_remove(void)
+{
+    start_with("lmdb", 1);
+    assert_int_equal(asked(MR_CONTROL_REGISTER, "g1", "x", 0), MR_CONTROL_OK);
+    store_fails(true);
+    assert_int_equal(asked(MR_CONTROL_REMOVE, NULL, "x", 0), MR_CONTROL_UNAVAILABLE);
+    assert_null(named("x"));
+    store_fails(false);
+}
+
+static void a_deletion_that_failed_is_done_later_and_at_the_latest_at_the_end(void **state)
+{
+    (void)state;
+    for (int at_the_end = 0; at_the_end < 2; at_the_end++) {
+        start_and_fail_to_remove();
+        pump->durable.failed_ns = at_the_end ? mr_clock_ns() : 0;
+        turns(at_the_end ? 0 : 100);
+        close_with(!at_the_end);
+        assert_false(in_store("x"));
+        open_pump();
+        settle();
+        stop();
+    }
+}
+
+static void a_deletion_that_failed_does_not_take_what_has_its_id_by_now(void **state)
+{
+    (void)state;
+    start_and_fail_to_remove();
+    struct ask a;
+    ask(&a, MR_CONTROL_REGISTER, "g2", "x", 1);
+    pump->durable.failed_ns = 0; /* while the store takes the new one */
+    assert_int_equal(finish(&a), MR_CONTROL_OK);
+    pump->durable.failed_ns = 0;
+    turns(20);
+    restart();
+    assert_non_null(named("x"));
+    assert_true(mr_str_equal(named("x")->gateway->name, MR_STR("g2")));
+    stop();
+}
+
+static void a_deletion_that_failed_is_done_when_the_next_of_its_id_is_not_kept(void **state)
+{
+    (void)state;
+    start_and_fail_to_remove();
+    store_fails(true);
+    assert_int_equal(asked(MR_CONTROL_REGISTER, "g2", "x", 1), MR_CONTROL_UNAVAILABLE);
+    store_fails(false);
+    pump->durable.failed_ns = 0;
+    turns(100);
+    close_with(true);
+    assert_false(in_store("x"));
+    open_pump();
+    settle();
+    stop();
+}
+
+static void what_has_expired_goes_even_when_what_was_to_replace_it_is_refused(void **state)
+{
+    (void)state;
+    start_with("lmdb", 1);
+    assert_int_equal(asked(MR_CONTROL_REGISTER, "g1", "x", 0), MR_CONTROL_OK);
+    named("x")->lease->deadline_ns = 1; /* the wheel has not come round to it */
+    bed.process.config.publisher_subscriptions_per_database_max = 0;
+    assert_int_equal(asked(MR_CONTROL_REGISTER, "g1", "x", 1), MR_CONTROL_TENANT_QUOTA_EXCEEDED);
+    assert_null(mr_gateway_named(&pump->table, MR_STR("g1")));
+    turns(20);
+    close_with(true);
+    assert_false(in_store("x"));
+    open_pump();
+    settle();
+    stop();
+}
+
 int main(void)
 {
     mr_log_setup(MR_LOG_ERROR, MR_LOG_TEXT, "test");
@@ -489,6 +592,10 @@ int main(void)
         cmocka_unit_test(a_renewal_while_filters_are_replaced_leaves_the_new_ones_in_the_store),
         cmocka_unit_test(a_gateway_that_leaves_as_it_is_written_down_was_seen_just_now),
         cmocka_unit_test(what_others_wrote_into_the_store_is_left_out),
+        cmocka_unit_test(a_deletion_that_failed_is_done_later_and_at_the_latest_at_the_end),
+        cmocka_unit_test(a_deletion_that_failed_does_not_take_what_has_its_id_by_now),
+        cmocka_unit_test(a_deletion_that_failed_is_done_when_the_next_of_its_id_is_not_kept),
+        cmocka_unit_test(what_has_expired_goes_even_when_what_was_to_replace_it_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
