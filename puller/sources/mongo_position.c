@@ -4,7 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { FLAG_SNAPSHOT = 1, FLAG_HEX = 2 }; /* HEX: the token is {_data: hex}, stored in binary */
+/* HEX: the token is {_data: hex}, stored in binary */
+enum { FLAG_SNAPSHOT = 1, FLAG_HEX = 2, FLAG_BEGUN = 4, FLAGS_ALL = 7 };
 
 /* As stored, little endian; then the name, the token and the key. */
 struct stored_position {
@@ -88,6 +89,8 @@ void mr_mongo_position_encode(const struct mr_mongo_position *position, struct m
         memcpy(at, place->ns, stored.ns_len);
         at += stored.ns_len;
     }
+    if (position->begun)
+        stored.flags |= FLAG_BEGUN;
     struct mr_str token = {(const char *)position->token, position->token_len};
     struct mr_str hex = token_hex(token);
     if (hex.len > 0 && hex.len / 2 <= room) {
@@ -134,11 +137,12 @@ enum mr_rc mr_mongo_position_decode(const struct mr_position *in, struct mr_mong
     size_t parts = (size_t)stored.ns_len + stored.token_len + stored.key_len;
     if (memcmp(stored.magic, position_magic, sizeof stored.magic) != 0 ||
         in->len != sizeof stored + parts || stored.ns_len > MR_MONGO_NS_MAX ||
-        stored.key_len > MR_MONGO_KEY_MAX || stored.flags > (FLAG_SNAPSHOT | FLAG_HEX))
+        stored.key_len > MR_MONGO_KEY_MAX || stored.flags > FLAGS_ALL)
         return mr_reject(err, MR_USAGE, "%s", text);
     out->time = stored.time;
     out->index = stored.index;
     out->snapshot = stored.flags & FLAG_SNAPSHOT;
+    out->begun = stored.flags & FLAG_BEGUN;
     out->place.key_type = stored.key_type;
     out->place.key_len = stored.key_len;
     if (!unfold(&stored, in->bytes + sizeof stored, out))

@@ -2,7 +2,7 @@
  *
  * Reading goes on behind the resume token. A token too large to be stored (they hold the document's
  * key) is left out: reading then begins at the cluster time itself and passes over the first index
- * events of it. During a snapshot the place also says which documents have been taken: everything
+ * changes of it. During a snapshot the place also says which documents have been taken: everything
  * in front of (ns, key) in the order of names and keys, as of the stream's place. */
 #ifndef MR_PULLER_SOURCES_MONGO_POSITION_H
 #define MR_PULLER_SOURCES_MONGO_POSITION_H
@@ -25,7 +25,8 @@ struct mr_mongo_snapshot_place {
 
 struct mr_mongo_position {
     uint64_t time;  /* cluster time of the last event taken: seconds << 32 | increment; 0 none */
-    uint32_t index; /* events of that time that were taken */
+    uint32_t index; /* changes of that time that were taken */
+    bool begun;     /* the next change makes two events, and the first was taken */
     uint32_t token_len;
     uint8_t token[MR_MONGO_TOKEN_MAX]; /* BSON */
     bool snapshot;

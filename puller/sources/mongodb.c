@@ -173,6 +173,7 @@ static void pass_change(struct mongo_source *s, struct mr_intake *intake)
 {
     s->position.index = index_of(s, &s->change) + 1;
     s->position.time = s->change.time;
+    s->position.begun = false;
     take_token(s, s->change.token);
     s->have_change = false;
     state_position(s, intake);
@@ -195,6 +196,7 @@ static enum mr_rc build_change(struct mongo_source *s, struct mr_intake *intake,
     if (s->change.kind == MR_MONGO_INVALIDATE)
         mr_log_info("mongodb", "invalidated", "time=%s", mr_mongo_time_format(s->change.time).text);
     drop_ahead(s);
+    s->events_taken = s->position.begun && s->events_count > 1 ? 1 : 0;
     s->origin = FROM_CHANGE;
     if (s->events_count == 0)
         pass_change(s, intake);
@@ -410,6 +412,7 @@ static void pass_loss(struct mongo_source *s, struct mr_intake *intake)
     s->splice.next = 0;
     s->position.time = mr_mongo_token_time(s->token);
     s->position.index = 0;
+    s->position.begun = false;
     take_token(s, s->token);
     if (s->item.snapshot)
         begin_snapshot(s);
@@ -423,7 +426,10 @@ static enum mr_rc emit(struct mongo_source *s, struct mr_intake *intake, struct 
         enum mr_rc rc = mr_intake_emit(intake, &s->events[s->events_taken], err);
         if (rc != MR_OK)
             return rc;
-        s->events_taken++;
+        if (++s->events_taken < s->events_count) { /* the batch may end here */
+            s->position.begun = true;
+            state_position(s, intake);
+        }
     }
     s->events_count = s->events_taken = 0;
     enum origin origin = s->origin;

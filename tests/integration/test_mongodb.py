@@ -310,6 +310,28 @@ def test_every_operation_of_a_busy_writer_arrives_once_and_in_order_while_the_pu
         assert run.stop() == 0
 
 
+def test_the_two_events_of_a_rename_come_once_each_when_the_puller_dies_between_them(mongo, tmp_path, monkeypatch):
+    with open(os.path.join(bin_dir(), "millrace-puller"), "rb") as program:
+        if b"MRTEST_CRASH" not in program.read():
+            pytest.skip("only a test build can be made to die in the middle")
+    points = {"intake.sealed": 5, "log.written": 8}
+    monkeypatch.setenv("MRTEST_CRASH", " ".join(f"millrace-puller@{name}:{n}" for name, n in points.items()))
+    monkeypatch.setenv("MRTEST_CRASH_DIR", str(tmp_path))
+    names = [f"n{i}" + "x" * (60 + 7 * i % 40) for i in range(120)]
+    mongo.db[names[0]].insert_one({"_id": 1})
+    with instance(mongo, log__batch_size="4KiB", supervisor__restarts_max=0) as run:
+        streaming(run.start())
+        os.kill(run.pids()["puller"], signal.SIGSTOP)  # so that the next one finds all of them at once
+        for old, new in zip(names, names[1:]):
+            mongo.db[old].rename(new)
+        mongo.db.end.insert_one({"_id": "end"})
+        wait_for(lambda: len(os.listdir(tmp_path)) == len(points), 20, "the puller to die twice")
+        wait_for(lambda: logged(run)[-1].get("document_id") == "end", 20, "the last change")
+        got = [(e["op"], e["collection"]) for e in logged(run) if e["op"] != "insert"]
+        assert got == [event for old, new in zip(names, names[1:]) for event in [("truncate", old), ("gap", new)]]
+        assert run.stop() == 0
+
+
 def test_trouble_with_the_server_loses_and_repeats_nothing(mongo):
     trouble = [dict(commands=["getMore"], errorCode=10107), dict(commands=["getMore"], errorCode=43),
                dict(commands=["getMore"], closeConnection=True), dict(commands=["aggregate"], errorCode=91),

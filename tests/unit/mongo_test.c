@@ -38,6 +38,7 @@ static void a_place_comes_back_as_it_was_stored(void **state)
     struct mr_str token = token_of(&w, "8264BEB9F3000000012B0229296E04");
     in.time = UINT64_C(0x64BEB9F300000001);
     in.index = 3;
+    in.begun = true;
     assert_true(mr_mongo_position_set_token(&in, token));
     in.snapshot = true;
     strcpy(in.place.ns, "app.orders");
