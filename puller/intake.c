@@ -8,12 +8,11 @@
 #include "common/crash.h"
 #include "common/doc_hash.h"
 #include "common/log.h"
-#include "proto/gap.h"
+#include "puller/stand_in.h"
 
 enum {
     CLOCK_EVENTS = 64,    /* share one reading of the clocks: about 20 us flat out */
     RING_HEADROOM = 4096, /* an event may fill a ring but for its head */
-    GAP_BYTES = 512,
 };
 
 void mr_intake_init(struct mr_intake *intake, struct mr_log_writer *log, struct mr_cell_shm *cell,
@@ -64,25 +63,6 @@ static void translate(const struct mr_intake *intake, struct mr_event *event)
     event->head.flags |= MR_EVENT_SOFT;
 }
 
-/* An event that fits into no ring would stop the pipeline for good. It becomes a gap of its
- * collection instead, which subscribers see: they know which document to read anew. */
-static size_t make_gap(struct mr_intake *intake, struct mr_event *event,
-                       uint8_t document[GAP_BYTES])
-{
-    char order[24];
-    snprintf(order, sizeof order, "%" PRIu64, event->head.source_order);
-    struct mr_bson_writer w;
-    mr_bson_writer_init_fixed(&w, document, GAP_BYTES);
-    event->head.op = MR_OP_GAP;
-    event->head.flags = 0;
-    event->document = mr_gap_write(&w, "event larger than a ring (ring.event_size)", order, order);
-    MR_ASSERT(w.ok);
-    event->update = event->before = (struct mr_str){NULL, 0};
-    mr_log_warn("intake", "event_too_large", "limit=%u source_order=%s", intake->event_bytes_max,
-                order);
-    return mr_event_size(event);
-}
-
 static enum mr_rc refuse_names(const struct mr_event *event, struct mr_err *err)
 {
     return mr_reject(
@@ -119,13 +99,15 @@ enum mr_rc mr_intake_emit(struct mr_intake *intake, struct mr_event *event, stru
     if (!names_fit(event))
         return refuse_names(event, err);
     translate(intake, event);
-    uint8_t gap[GAP_BYTES];
+    uint8_t gap[MR_STAND_IN_BYTES];
     struct mr_event stand_in;
     size_t size = mr_event_size(event);
     if (size == 0 || size > intake->event_bytes_max) {
         stand_in = *event; /* the source's own event stays as it is, should there be no room now */
-        size = make_gap(intake, &stand_in, gap);
+        size = mr_stand_in_make(&stand_in, gap);
         event = &stand_in;
+        mr_log_warn("intake", "event_too_large", "limit=%u source_order=%" PRIu64,
+                    intake->event_bytes_max, event->head.source_order);
     }
     void *room;
     enum mr_rc rc = mr_log_claim(intake->log, (uint32_t)size, &room);

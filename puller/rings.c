@@ -4,7 +4,9 @@
 #include <string.h>
 
 #include "common/crash.h"
+#include "common/log.h"
 #include "proto/match.h"
+#include "puller/stand_in.h"
 
 /* The first record behind log_last in a ring. Walks what is not released; the last stage may go on
  * releasing meanwhile, which moves the start. */
@@ -129,6 +131,36 @@ static enum mr_rc check_repeat(struct mr_rings *rings, const struct mr_event_hea
     return MR_OK;
 }
 
+static enum mr_rc put_bytes(struct mr_ring_producer *ring, const struct mr_log_record *record)
+{
+    void *room;
+    enum mr_rc rc = mr_ring_claim(ring, record->len, &room);
+    if (rc != MR_OK)
+        return rc;
+    memcpy(room, record->data, record->len);
+    mr_ring_commit(ring, record->len, MR_RECORD_EVENT, 0, record->sequence);
+    return MR_OK;
+}
+
+/* The log holds what the intake took for larger rings: they were made smaller since. */
+static enum mr_rc put_stand_in(struct mr_ring_producer *ring, const struct mr_log_record *record)
+{
+    struct mr_event event;
+    uint8_t gap[MR_STAND_IN_BYTES];
+    void *room;
+    if (mr_event_decode(record->data, record->len, &event) != MR_OK)
+        return MR_CORRUPT;
+    uint32_t len = (uint32_t)mr_stand_in_make(&event, gap);
+    enum mr_rc rc = mr_ring_claim(ring, len, &room);
+    if (rc != MR_OK)
+        return rc;
+    mr_event_encode(&event, room);
+    mr_ring_commit(ring, len, MR_RECORD_EVENT, 0, record->sequence);
+    mr_log_warn("rings", "event_too_large", "ring=%s limit=%u sequence=%" PRIu64, ring->shm->name,
+                ring->record_bytes_max, record->sequence);
+    return MR_OK;
+}
+
 enum mr_rc mr_rings_put(struct mr_rings *rings, const struct mr_log_record *record,
                         struct mr_err *err)
 {
@@ -143,16 +175,14 @@ enum mr_rc mr_rings_put(struct mr_rings *rings, const struct mr_log_record *reco
             return rc;
     }
     struct mr_ring_producer *ring = &rings->ring[shard];
-    void *room;
-    enum mr_rc rc = mr_ring_claim(ring, record->len, &room);
+    enum mr_rc rc = record->len <= ring->record_bytes_max ? put_bytes(ring, record)
+                                                          : put_stand_in(ring, record);
     if (rc == MR_FULL)
         return rc;
     if (rc != MR_OK)
         return mr_reject(err, rc == MR_USAGE ? MR_FATAL : rc,
                          "ring %s: no place for event %" PRIu64 " of %u bytes", ring->shm->name,
                          head->sequence, record->len);
-    memcpy(room, record->data, record->len);
-    mr_ring_commit(ring, record->len, MR_RECORD_EVENT, 0, head->sequence);
     MR_CRASH("feed.put");
     rings->touched |= 1u << shard;
     if (ring->published ==

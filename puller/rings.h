@@ -35,7 +35,8 @@ uint64_t mr_rings_fed(const struct mr_rings *rings); /* through which all are fe
 /* Behind which event the feed goes on: what the log has lost is offered again, to be compared. */
 uint64_t mr_rings_begin(const struct mr_rings *rings);
 
-/* Copy one event into its ring, unless it is there already. MR_FULL: nothing changed; MR_CORRUPT:
+/* Copy one event into its ring, unless it is there already; a gap when it is larger than the ring.
+ * MR_FULL: nothing changed; MR_CORRUPT:
  * the ring holds another event under this sequence, or the record is none. */
 MR_MUST_USE enum mr_rc mr_rings_put(struct mr_rings *rings, const struct mr_log_record *record,
                                     struct mr_err *err);

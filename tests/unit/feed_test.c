@@ -252,6 +252,40 @@ static void an_event_larger_than_a_ring_becomes_a_gap_of_its_collection(void **s
     assert_int_equal(event.head.op, MR_OP_INSERT); /* the source's own event is as it was */
 }
 
+static void an_event_of_the_log_that_is_larger_than_a_ring_is_fed_as_a_gap(void **state)
+{
+    struct bench *b = *state;
+    static uint8_t big[RING_BYTES];
+    uint32_t fed, len = sizeof big;
+    memcpy(big, &len, sizeof len);
+    struct mr_event event = event_of("a", 10);
+    event.document = (struct mr_str){(const char *)big, sizeof big};
+    b->process.config.ring_event_size = 4 * RING_BYTES; /* it was, when the event was taken */
+    mr_intake_init(&b->intake, b->log, b->process.cell, &b->process.config);
+    ok(b, mr_intake_emit(&b->intake, &event, &b->err));
+    take(b, "a", 11);
+    seal(b);
+    ok(b, start(b));
+    ok(b, feed_all(b, &fed));
+    assert_int_equal(fed, 2);
+    struct mr_ring_producer *ring = &b->control.sets[0].ring[0];
+    ring = ring->tail > 0 ? ring : ring + 1;
+    static _Alignas(8) uint8_t bytes[4096];
+    struct mr_ring_record record;
+    struct mr_event got;
+    assert_int_equal(mr_ring_copy(ring->shm, 0, bytes, sizeof bytes, &record), MR_OK);
+    assert_int_equal(mr_event_decode(bytes, record.len, &got), MR_OK);
+    assert_int_equal(got.head.op, MR_OP_GAP);
+    assert_int_equal(got.head.sequence, 1);
+    assert_int_equal(got.head.source_order, 10);
+    assert_memory_equal(got.document_id.data, "a", 1);
+    end(b);
+    ok(b, start(b)); /* what is in the ring is that event, also for one who compares */
+    ok(b, feed_all(b, &fed));
+    assert_int_equal(b->feed.sequence, 2);
+    end(b);
+}
+
 static void names_over_their_limit_are_refused_and_nothing_is_taken(void **state)
 {
     struct bench *b = *state;
@@ -519,6 +553,7 @@ int main(void)
         with_bench(rings_that_change_before_the_repeat_get_nothing_twice),
         with_bench(another_event_under_a_sequence_of_a_ring_is_corruption),
         with_bench(an_event_larger_than_a_ring_becomes_a_gap_of_its_collection),
+        with_bench(an_event_of_the_log_that_is_larger_than_a_ring_is_fed_as_a_gap),
         with_bench(names_over_their_limit_are_refused_and_nothing_is_taken),
         with_bench(full_rings_stall_the_feed_which_goes_on_from_disk),
         with_bench(a_record_that_is_no_event_is_corruption_and_not_fed),
