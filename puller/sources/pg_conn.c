@@ -176,6 +176,12 @@ int mr_pg_conn_server_version(const struct mr_pg_conn *conn)
     return PQserverVersion(conn->pg);
 }
 
+bool mr_pg_conn_server_utf8(const struct mr_pg_conn *conn)
+{
+    const char *encoding = PQparameterStatus(conn->pg, "server_encoding");
+    return !encoding || strcmp(encoding, "UTF8") == 0 || strcmp(encoding, "SQL_ASCII") == 0;
+}
+
 const char *mr_pg_conn_sqlstate(const struct mr_pg_conn *conn)
 {
     return conn->sqlstate;

@@ -32,6 +32,9 @@ const char *mr_pg_conn_database(const struct mr_pg_conn *conn); /* borrowed */
 int mr_pg_conn_server_pid(const struct mr_pg_conn *conn);
 int mr_pg_conn_server_version(const struct mr_pg_conn *conn); /* 150020 is 15.20 */
 
+/* Whether the server compares text as UTF-8 bytes under COLLATE "C". */
+bool mr_pg_conn_server_utf8(const struct mr_pg_conn *conn);
+
 /* One query at a time. take: MR_OK: *out is the result; MR_AGAIN: wait; otherwise the query or the
  * connection failed: rc by class, and sqlstate (5 characters, or empty) says more. */
 MR_MUST_USE enum mr_rc mr_pg_conn_send(struct mr_pg_conn *conn, const char *sql,

@@ -5,9 +5,14 @@
 
 enum { OID_INT8 = 20, OID_INT2 = 21, OID_INT4 = 23, DIGITS_MAX = 24 };
 
+bool mr_pg_place_whole(const struct mr_pg_relation *relation)
+{
+    return relation->identity == 'f' && relation->key_count == relation->column_count;
+}
+
 bool mr_pg_place_numeric(const struct mr_pg_relation *relation)
 {
-    if (relation->key_count != 1)
+    if (relation->key_count != 1 || mr_pg_place_whole(relation))
         return false;
     for (uint32_t i = 0; i < relation->column_count; i++)
         if (relation->columns[i].key)
@@ -24,6 +29,31 @@ static long long number_of(struct mr_str id)
     return strtoll(digits, NULL, 10);
 }
 
+/* The part of an id that decides about its order. All that is longer comes behind it. */
+static struct mr_str ordered_part(struct mr_str id)
+{
+    return (struct mr_str){id.data,
+                           id.len < MR_PG_PLACE_ORDER_BYTES ? id.len : MR_PG_PLACE_ORDER_BYTES};
+}
+
+static int order_of(struct mr_str a, struct mr_str b)
+{
+    int order = mr_str_compare(ordered_part(a), ordered_part(b));
+    if (order != 0)
+        return order;
+    return (a.len > MR_PG_PLACE_ORDER_BYTES) - (b.len > MR_PG_PLACE_ORDER_BYTES);
+}
+
+bool mr_pg_place_alike(const struct mr_pg_place *place, const struct mr_pg_relation *relation,
+                       struct mr_str id)
+{
+    return (place->state == MR_PG_PLACE_ROW || place->state == MR_PG_PLACE_ALIKE) &&
+           place->id_len > MR_PG_PLACE_ORDER_BYTES &&
+           mr_str_equal(relation->collection,
+                        (struct mr_str){place->collection, place->collection_len}) &&
+           order_of(id, (struct mr_str){place->id, place->id_len}) == 0;
+}
+
 bool mr_pg_place_ahead(const struct mr_pg_place *place, const struct mr_pg_relation *relation,
                        struct mr_str id)
 {
@@ -33,14 +63,14 @@ bool mr_pg_place_ahead(const struct mr_pg_place *place, const struct mr_pg_relat
     int order = mr_str_compare(relation->collection, taken);
     if (order != 0)
         return order > 0;
-    if (place->state != MR_PG_PLACE_ROW)
+    if (place->state == MR_PG_PLACE_NONE || place->state == MR_PG_PLACE_TABLE)
         return place->state == MR_PG_PLACE_NONE;
     if (!id.data)
         return false;
     struct mr_str last = {place->id, place->id_len};
     if (mr_pg_place_numeric(relation))
         return number_of(id) > number_of(last);
-    return mr_str_compare(id, last) > 0;
+    return order_of(id, last) > 0;
 }
 
 static void set_collection(struct mr_pg_place *place, struct mr_str collection)

@@ -49,7 +49,7 @@ static bool decode_place(const uint8_t *at, size_t len, struct mr_pg_place *out)
         return false;
     memcpy(&behind, at, sizeof behind);
     if (behind.collection_len > sizeof out->collection || behind.id_len > sizeof out->id ||
-        behind.state > MR_PG_PLACE_TABLE ||
+        behind.state >= MR_PG_PLACE_STATE_COUNT ||
         len != sizeof behind + behind.collection_len + behind.id_len)
         return false;
     out->running = true;

@@ -15,7 +15,7 @@
 enum { OID_TEXT = 25, OID_VARCHAR = 1043 };
 enum { WAL_HEAD_BYTES = 1 + 8 + 8 + 8, BEGIN_BYTES = 1 + 8 + 8 + 4, BODY_BYTES = 256 * 1024 };
 
-static struct mr_pg_place *place_of(struct mr_pg_snapshot *s)
+static struct mr_pg_place *place_of(const struct mr_pg_snapshot *s)
 {
     return &s->stream->position.place;
 }
@@ -72,7 +72,19 @@ static void ask_slot(struct mr_pg_snapshot *s, struct mr_pg_sql *sql)
     mr_pg_sql_add(sql, " TEMPORARY LOGICAL pgoutput USE_SNAPSHOT");
 }
 
-static void add_place(struct mr_pg_sql *sql, struct mr_str text)
+/* Text between begin_order and end_order is compared by its UTF-8 bytes, as ids and names are here,
+ * whatever the server keeps it in. */
+static void begin_order(const struct mr_pg_snapshot *s, struct mr_pg_sql *sql)
+{
+    mr_pg_sql_add(sql, mr_pg_conn_server_utf8(s->conn) ? "(" : "convert_to((");
+}
+
+static void end_order(const struct mr_pg_snapshot *s, struct mr_pg_sql *sql)
+{
+    mr_pg_sql_add(sql, mr_pg_conn_server_utf8(s->conn) ? ") COLLATE \"C\"" : "), 'UTF8')");
+}
+
+static void add_literal(struct mr_pg_sql *sql, struct mr_str text)
 {
     char name[MR_EVENT_NAME_MAX + 1];
     memcpy(name, text.data, text.len);
@@ -80,15 +92,25 @@ static void add_place(struct mr_pg_sql *sql, struct mr_str text)
     mr_pg_sql_literal(sql, name);
 }
 
+static void add_place(const struct mr_pg_snapshot *s, struct mr_pg_sql *sql, struct mr_str text)
+{
+    begin_order(s, sql);
+    add_literal(sql, text);
+    end_order(s, sql);
+}
+
 /* The columns of the next table, in their order. */
 static void ask_table(struct mr_pg_snapshot *s, struct mr_pg_sql *sql)
 {
     const struct mr_pg_place *place = place_of(s);
     int version = mr_pg_conn_server_version(s->conn);
-    mr_pg_sql_add(
-        sql, "WITH t AS (SELECT c.oid, n.nspname, c.relname, c.relkind,"
-             " c.relreplident AS ident, (CASE WHEN n.nspname = 'public' THEN"
-             " c.relname::text ELSE n.nspname || '.' || c.relname END) COLLATE \"C\" AS coll,");
+    mr_pg_sql_add(sql, "WITH t AS (SELECT c.oid, n.nspname, c.relname, c.relkind,"
+                       " c.relreplident AS ident, ");
+    begin_order(s, sql);
+    mr_pg_sql_add(sql, "CASE WHEN n.nspname = 'public' THEN c.relname::text"
+                       " ELSE n.nspname || '.' || c.relname END");
+    end_order(s, sql);
+    mr_pg_sql_add(sql, " AS coll,");
     mr_pg_sql_add(sql, version >= 150000 ? " p.attnames AS cols, p.rowfilter AS filter"
                                          : " NULL::name[] AS cols, NULL::text AS filter");
     mr_pg_sql_add(sql, " FROM pg_publication_tables p JOIN pg_namespace n ON n.nspname ="
@@ -98,7 +120,7 @@ static void ask_table(struct mr_pg_snapshot *s, struct mr_pg_sql *sql)
     mr_pg_sql_add(sql, place->state == MR_PG_PLACE_TABLE
                            ? "), f AS (SELECT * FROM t WHERE coll > "
                            : "), f AS (SELECT * FROM t WHERE coll >= ");
-    add_place(sql, (struct mr_str){place->collection, place->collection_len});
+    add_place(s, sql, (struct mr_str){place->collection, place->collection_len});
     mr_pg_sql_add(sql, " ORDER BY coll LIMIT 1) SELECT f.oid, f.nspname, f.relname, f.relkind,"
                        " f.ident, coalesce(f.filter, ''), a.attname, a.atttypid, coalesce(CASE"
                        " f.ident WHEN 'f' THEN true ELSE a.attnum = ANY (i.indkey) END, false)"
@@ -176,23 +198,48 @@ static void add_order(const struct mr_pg_relation *table, struct mr_pg_sql *sql)
         snprintf(name, sizeof name, "%.*s", (int)column->name.len, column->name.data);
         if (mr_pg_place_numeric(table)) {
             mr_pg_sql_identifier(sql, name);
-        } else if (table->key_count == 1) {
+        } else if (table->key_count == 1 && !mr_pg_place_whole(table)) {
             add_text(column->type_oid, name, sql);
         } else {
+            bool several = table->key_count > 1;
             mr_pg_sql_add(sql, seen++ > 0 ? " || ',' || CASE WHEN " : "CASE WHEN ");
             mr_pg_sql_identifier(sql, name);
-            mr_pg_sql_add(sql, " IS NULL THEN E'\\\\N' ELSE replace(replace(");
+            mr_pg_sql_add(sql, " IS NULL THEN E'\\\\N' ELSE ");
+            mr_pg_sql_add(sql, several ? "replace(replace(" : "");
             add_text(column->type_oid, name, sql);
-            mr_pg_sql_add(sql, ", E'\\\\', E'\\\\\\\\'), ',', E'\\\\,') END");
+            mr_pg_sql_add(sql, several ? ", E'\\\\', E'\\\\\\\\'), ',', E'\\\\,') END" : " END");
         }
     }
 }
 
-static void add_key(const struct mr_pg_relation *table, struct mr_pg_sql *sql)
+static void add_key(const struct mr_pg_snapshot *s, struct mr_pg_sql *sql)
 {
-    mr_pg_sql_add(sql, "(");
-    add_order(table, sql);
-    mr_pg_sql_add(sql, mr_pg_place_numeric(table) ? ")" : ") COLLATE \"C\"");
+    bool numeric = mr_pg_place_numeric(s->table);
+    if (!numeric)
+        begin_order(s, sql);
+    add_order(s->table, sql);
+    if (!numeric)
+        end_order(s, sql);
+}
+
+/* Rows behind the place. Of a long id only what is ordered counts, up to a whole character: some
+ * rows that were taken come again and are passed over. */
+static void add_behind(const struct mr_pg_snapshot *s, struct mr_pg_sql *sql)
+{
+    const struct mr_pg_place *place = place_of(s);
+    size_t len = place->id_len;
+    if (len > MR_PG_PLACE_ORDER_BYTES)
+        for (len = MR_PG_PLACE_ORDER_BYTES; len > 0 && (place->id[len] & 0xC0) == 0x80;)
+            len--;
+    mr_pg_sql_add(sql, " AND ");
+    add_key(s, sql);
+    mr_pg_sql_add(sql, " > ");
+    if (!mr_pg_place_numeric(s->table)) {
+        add_place(s, sql, (struct mr_str){place->id, len});
+    } else {
+        add_literal(sql, (struct mr_str){place->id, len});
+        mr_pg_sql_add(sql, "::bigint");
+    }
 }
 
 static void ask_rows(struct mr_pg_snapshot *s, const struct mr_pg_result *columns,
@@ -200,7 +247,7 @@ static void ask_rows(struct mr_pg_snapshot *s, const struct mr_pg_result *column
 {
     const struct mr_pg_place *place = place_of(s);
     const char *filter = mr_pg_result_text(columns, 0, 5);
-    bool behind = place->state == MR_PG_PLACE_ROW &&
+    bool behind = (place->state == MR_PG_PLACE_ROW || place->state == MR_PG_PLACE_ALIKE) &&
                   mr_str_equal((struct mr_str){place->collection, place->collection_len},
                                s->table->collection);
     mr_pg_sql_add(sql, "DECLARE s NO SCROLL CURSOR FOR SELECT ");
@@ -216,15 +263,10 @@ static void ask_rows(struct mr_pg_snapshot *s, const struct mr_pg_result *column
     mr_pg_sql_identifier(sql, mr_pg_result_text(columns, 0, 2));
     mr_pg_sql_add(sql, " WHERE ");
     mr_pg_sql_add(sql, filter[0] ? filter : "true");
-    if (behind) {
-        mr_pg_sql_add(sql, " AND ");
-        add_key(s->table, sql);
-        mr_pg_sql_add(sql, " > ");
-        add_place(sql, (struct mr_str){place->id, place->id_len});
-        mr_pg_sql_add(sql, mr_pg_place_numeric(s->table) ? "::bigint" : "");
-    }
+    if (behind)
+        add_behind(s, sql);
     mr_pg_sql_add(sql, " ORDER BY ");
-    add_key(s->table, sql);
+    add_key(s, sql);
 }
 
 /* Behind the cursor, whose locks keep the table as it is: whether the snapshot can show its rows. A
@@ -398,17 +440,40 @@ static enum mr_rc answer(struct mr_pg_snapshot *s, struct mr_pg_result **result,
     }
 }
 
-/* Rows without a primary key that are alike have one id: they are one document. */
-static bool is_taken(const struct mr_pg_place *place, const struct mr_pg_relation *table,
-                     struct mr_str id)
+/* The last row has a long id, and the next one may be ordered like it. */
+static bool among_alike(const struct mr_pg_place *place)
 {
-    return place->state == MR_PG_PLACE_ROW &&
-           mr_str_equal((struct mr_str){place->collection, place->collection_len},
-                        table->collection) &&
-           mr_str_equal((struct mr_str){place->id, place->id_len}, id);
+    return place->state == MR_PG_PLACE_ROW && place->id_len > MR_PG_PLACE_ORDER_BYTES;
 }
 
-static enum mr_rc emit_row(struct mr_pg_snapshot *s, struct mr_intake *intake, struct mr_err *err)
+/* Of the rows that are not ahead: rows without a primary key that are alike have one id, they are
+ * one document; and a cursor that begins behind a long id gives some that were taken. */
+static bool is_taken(const struct mr_pg_snapshot *s, struct mr_str id)
+{
+    const struct mr_pg_place *place = place_of(s);
+    bool alike = mr_pg_place_alike(place, s->table, id);
+    return mr_str_equal((struct mr_str){place->id, place->id_len}, id) ||
+           (alike && place->state == MR_PG_PLACE_ALIKE) ||
+           (!alike && s->table_rows == 0 && place->id_len > MR_PG_PLACE_ORDER_BYTES);
+}
+
+static bool is_late(const struct mr_pg_snapshot *s, uint64_t now_ns)
+{
+    return now_ns - s->begun_ns >= EPOCH_NS;
+}
+
+/* Rows that are ordered alike are shown by one snapshot: a place between them would not say which
+ * of them are still to come. */
+static enum mr_rc end_behind_alike(struct mr_pg_snapshot *s, struct mr_intake *intake)
+{
+    place_of(s)->state = MR_PG_PLACE_ALIKE;
+    mr_pg_stream_state_place(s->stream, intake);
+    mr_pg_snapshot_stop(s);
+    return MR_OK;
+}
+
+static enum mr_rc emit_row(struct mr_pg_snapshot *s, struct mr_intake *intake, uint64_t now_ns,
+                           struct mr_err *err)
 {
     struct mr_pg_builder *builder = &s->stream->builder;
     struct mr_pg_message *message = &s->message;
@@ -428,11 +493,14 @@ static enum mr_rc emit_row(struct mr_pg_snapshot *s, struct mr_intake *intake, s
     event.head.source_time_us = mr_clock_wall_us();
     event.head.flags |= MR_EVENT_SNAPSHOT;
     struct mr_str id = {builder->id.text, builder->id.len};
-    if (is_taken(place_of(s), s->table, id)) {
+    bool ahead = mr_pg_place_ahead(place_of(s), s->table, id);
+    if (ahead && among_alike(place_of(s)) && is_late(s, now_ns))
+        return end_behind_alike(s, intake);
+    if (!ahead && is_taken(s, id)) {
         s->row++;
         return MR_OK;
     }
-    if (!mr_pg_place_ahead(place_of(s), s->table, id))
+    if (!ahead && !mr_pg_place_alike(place_of(s), s->table, id))
         return mr_reject(
             err, MR_FATAL, "snapshot of %.*s: row %.*s does not come in the order of its key",
             (int)s->table->collection.len, s->table->collection.data, (int)id.len, id.data);
@@ -453,14 +521,14 @@ static enum mr_rc emit_rows(struct mr_pg_snapshot *s, struct mr_intake *intake, 
                             struct mr_err *err)
 {
     while (s->row < mr_pg_result_rows(s->rows)) {
-        enum mr_rc rc = emit_row(s, intake, err);
-        if (rc != MR_OK)
+        enum mr_rc rc = emit_row(s, intake, now_ns, err);
+        if (rc != MR_OK || s->state != MR_PG_SNAPSHOT_ROWS)
             return rc;
     }
     mr_pg_result_free(&s->rows);
     mr_cell_say(s->cell, "postgres: snapshot of %.*s: %" PRIu64 " rows",
                 (int)s->table->collection.len, s->table->collection.data, s->table_rows);
-    if (now_ns - s->begun_ns < EPOCH_NS)
+    if (!is_late(s, now_ns) || among_alike(place_of(s)))
         return ask(s, MR_PG_SNAPSHOT_FETCH, err);
     mr_pg_snapshot_stop(s);
     return MR_OK;

@@ -254,6 +254,65 @@ def test_a_snapshot_whose_connection_is_refused_after_streaming_is_tried_again(t
         assert [event["id"] for event in source.events()] == [str(i) for i in range(1, 21)]
 
 
+def test_nulls_in_a_table_of_one_column_without_a_primary_key_have_their_place(tmp_path):
+    with Cluster() as cluster:
+        for name, kind, rows in (("n", "int", "(1), (NULL), (-7), (30), (NULL)"), ("t", "text", "('a'), (NULL), ('Z')")):
+            cluster.execute(f"CREATE TABLE {name} (a {kind})", f"ALTER TABLE {name} REPLICA IDENTITY FULL",
+                            f"INSERT INTO {name} VALUES {rows}")
+        for count in range(1, 8):
+            with snapshot_of(tmp_path, cluster, "--events", "1") as source:
+                assert source.process.wait(20) == 0, source.words()[-2000:]
+            assert len(source.events()) == count, source.words()[-2000:]
+        found = [(event["collection"], event["id"]) for event in source.events()]
+        assert sorted(found) == sorted([("n", "1"), ("n", "\\N"), ("n", "-7"), ("n", "30"), ("t", "a"), ("t", "\\N"),
+                                        ("t", "Z")])
+
+
+def test_rows_of_a_server_that_stores_another_encoding_come_in_the_order_of_their_ids(tmp_path):
+    letters = "яЯюЮабъёЁz,"  # KOI8-R has them in another order than Unicode
+    with Cluster() as cluster:
+        cluster.execute("CREATE DATABASE k ENCODING 'KOI8R' TEMPLATE template0")
+        cluster.execute("CREATE TABLE t (id text PRIMARY KEY)", "CREATE TABLE ю (id text PRIMARY KEY, n int)",
+                        "CREATE TABLE а (a text, b int, PRIMARY KEY (a, b))",
+                        *(f"INSERT INTO t VALUES ('{letter}')" for letter in letters),
+                        *(f"INSERT INTO ю VALUES ('{letter}', 1)" for letter in letters),
+                        *(f"INSERT INTO а VALUES ('{letter}', 1)" for letter in letters), dbname="k")
+        for _ in letters:
+            with snapshot_of(tmp_path, cluster, "--events", "3", dbname="k") as source:
+                assert source.process.wait(20) == 0, source.words()[-2000:]
+        found = [(event["collection"], event["id"]) for event in source.events()]
+        assert len(found) == 3 * len(letters)
+        assert set(found) == {(table, letter) for table in ("t", "ю") for letter in letters} | {
+            ("а", letter.replace(",", "\\,") + ",1") for letter in letters}
+
+
+LONG = ["INSERT INTO t SELECT repeat('x', 1020) || repeat(chr(96 + i), 30) FROM generate_series(1, 6) i",
+        "INSERT INTO t VALUES ('a'), ('xx'), ('z'), (repeat('x', 950) || 'é'), (repeat('x', 895) || 'é'"
+        " || repeat('y', 200)), (repeat('x', 895) || 'à' || repeat('y', 200)), (repeat('x', 896)), (repeat('x', 897))"]
+
+
+def test_long_keys_that_begin_alike_all_come(tmp_path):
+    with Cluster() as cluster:
+        cluster.execute("CREATE TABLE t (a text)", "ALTER TABLE t REPLICA IDENTITY FULL", *LONG)
+        with snapshot_of(tmp_path, cluster, "--stall-after", "6", "--stall-seconds", "6") as source:
+            snapshot_ends(source)  # not broken off between them
+        assert len(source.events()) == len({event["id"] for event in source.events()}) == 14
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_long_keys_that_begin_alike_lose_no_row_to_a_kill(tmp_path, seed):
+    rng = random.Random(seed)
+    with Cluster() as cluster:
+        cluster.execute("CREATE TABLE t (a text)", "ALTER TABLE t REPLICA IDENTITY FULL", *LONG)
+        for count in [rng.randrange(1, 10) for _ in range(4)] + [100]:
+            with snapshot_of(tmp_path, cluster, "--events", str(count)) as source:
+                source.wait_for(lambda: source.process.poll() is not None or "snapshot_done" in source.words(), "rows")
+        snapshot_ends(source)
+        found = [event["id"] for event in source.events()]
+        assert len(set(found)) == 14, found
+        assert all(found.count(ident) == 1 or len(ident) > 896 for ident in found)
+
+
 CHANGES = {  # of a table that the snapshot has not come to
     "a column's type, which rewrites the table": ["ALTER TABLE z ALTER COLUMN n TYPE bigint"],
     "the table's name": ["ALTER TABLE z RENAME TO zz"],
