@@ -78,6 +78,7 @@ struct mr_str mr_bson_string(const struct mr_bson_value *v); /* also SYMBOL and 
 struct mr_bson_writer {
     uint8_t *data;
     size_t len, capacity;
+    size_t len_max; /* 2^31-1; may be set lower: what would be longer is a failure */
     bool ok, fixed;
     uint32_t depth;
     size_t starts[MR_BSON_DEPTH_MAX];

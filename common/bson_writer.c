@@ -9,7 +9,7 @@ static bool reserve(struct mr_bson_writer *w, size_t len)
 {
     if (!w->ok)
         return false;
-    if (len > (size_t)INT32_MAX - w->len) { /* a document states its length in 31 bits */
+    if (w->len > w->len_max || len > w->len_max - w->len) {
         w->ok = false;
         return false;
     }
@@ -78,6 +78,7 @@ void mr_bson_writer_init(struct mr_bson_writer *w)
 {
     w->data = NULL;
     w->capacity = 0;
+    w->len_max = INT32_MAX; /* a document states its length in 31 bits */
     w->fixed = false;
     mr_bson_writer_reset(w);
 }
@@ -86,6 +87,7 @@ void mr_bson_writer_init_fixed(struct mr_bson_writer *w, void *data, size_t capa
 {
     w->data = data;
     w->capacity = capacity;
+    w->len_max = INT32_MAX;
     w->fixed = true;
     mr_bson_writer_reset(w);
 }

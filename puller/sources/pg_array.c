@@ -1,7 +1,6 @@
 #include "puller/sources/pg_array.h"
 
-#include <stdio.h>
-
+#include "proto/json_number.h"
 #include "puller/sources/pg_scalar.h"
 
 enum { DIMENSIONS_MAX = 6 }; /* the server's own limit */
@@ -16,16 +15,12 @@ struct array {
 };
 
 struct element_key {
-    char text[12];
+    char text[MR_TEXT_INT_MAX];
 };
 
 static struct mr_str key_of(uint32_t index, struct element_key *out)
 {
-    if (index < 10) {
-        out->text[0] = (char)('0' + index);
-        return (struct mr_str){out->text, 1};
-    }
-    return (struct mr_str){out->text, (size_t)snprintf(out->text, sizeof out->text, "%u", index)};
+    return (struct mr_str){out->text, mr_text_int(out->text, index)};
 }
 
 /* Behind the opening quote, into scratch memory: the array's text is the longest that can come. */
@@ -86,7 +81,7 @@ static bool read_level(struct array *a, struct mr_str key, unsigned depth)
     }
     for (uint32_t index = 0;; index++) {
         struct element_key name;
-        if (!read_element(a, key_of(index, &name), depth) || a->at == a->end)
+        if (!read_element(a, key_of(index, &name), depth) || a->at == a->end || !a->w->ok)
             return false;
         char c = *a->at++;
         if (c == '}')
@@ -112,12 +107,10 @@ enum mr_rc mr_pg_array_put_text(struct mr_bson_writer *w, struct mr_str key, str
     }
     size_t len = w->len;
     uint32_t depth = w->depth;
-    bool ok = w->ok;
-    if (read_level(&a, key, 0) && a.at == a.end)
-        return MR_OK;
-    w->len = len; /* take back what was written of it */
+    if ((read_level(&a, key, 0) && a.at == a.end) || !w->ok)
+        return MR_OK; /* not ok: too large for the document, which is not the text's fault */
+    w->len = len;     /* take back what was written of it */
     w->depth = depth;
-    w->ok = ok;
     mr_pg_put_string(w, key, (struct mr_str){text, value->len});
     return MR_OK;
 }
@@ -144,7 +137,7 @@ static enum mr_rc binary_level(struct array *a, struct mr_str key, unsigned leve
         struct mr_str element = key_of(i, &name);
         enum mr_rc rc = level + 1 < levels ? binary_level(a, element, level + 1, levels)
                                            : binary_element(a, element);
-        if (rc != MR_OK)
+        if (rc != MR_OK || !a->w->ok)
             return rc;
     }
     mr_bson_end(a->w);
@@ -183,5 +176,5 @@ enum mr_rc mr_pg_array_put_binary(struct mr_bson_writer *w, struct mr_str key,
     } else {
         rc = binary_level(&a, key, 0, levels);
     }
-    return rc == MR_OK && a.in.at != a.in.end ? MR_CORRUPT : rc;
+    return rc == MR_OK && w->ok && a.in.at != a.in.end ? MR_CORRUPT : rc;
 }

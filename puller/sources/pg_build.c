@@ -4,15 +4,21 @@
 #include <stdio.h>
 
 #include "common/doc_hash.h"
+#include "puller/sources/pg_place.h"
 
 enum {
     ID_CUT_BYTES = 900, /* of an id that is too long: this much of it, then a hash of all of it */
     /* A document whose parts could exceed MR_EVENT_BYTES_MAX in sum leaves out its largest values.
      */
     DOCUMENT_BYTES_MAX = 15 * 1024 * 1024,
+    /* A text of which the document cannot hold half, which is what hexadecimal takes of it, is not
+     * even read: the process must beat meanwhile. */
+    VALUE_BYTES_MAX = 2 * DOCUMENT_BYTES_MAX,
     LARGE_VALUE_BYTES = 64 * 1024,
     SMALL_VALUE_BYTES = 4 * 1024,
 };
+
+static_assert(ID_CUT_BYTES - 3 > MR_PG_PLACE_ORDER_BYTES, "a snapshot orders what is kept of ids");
 
 void mr_pg_builder_init(struct mr_pg_builder *builder, struct mr_str database)
 {
@@ -20,6 +26,8 @@ void mr_pg_builder_init(struct mr_pg_builder *builder, struct mr_str database)
     mr_bson_writer_init(&builder->document);
     mr_bson_writer_init(&builder->update);
     mr_bson_writer_init(&builder->before);
+    /* What is too large ends where it gets so: a row may hold a gigabyte. */
+    builder->document.len_max = builder->before.len_max = DOCUMENT_BYTES_MAX;
 }
 
 void mr_pg_builder_fini(struct mr_pg_builder *builder)
@@ -59,10 +67,13 @@ static void id_append(struct id_text *text, const char *data, size_t len)
 
 static void id_append_escaped(struct id_text *text, struct mr_str value)
 {
-    for (size_t i = 0; i < value.len; i++) {
+    for (size_t i = 0, run; i < value.len; i += run) {
         if (value.data[i] == ',' || value.data[i] == '\\')
             id_append(text, "\\", 1);
-        id_append(text, value.data + i, 1);
+        for (run = 1; i + run < value.len; run++)
+            if (value.data[i + run] == ',' || value.data[i + run] == '\\')
+                break;
+        id_append(text, value.data + i, run);
     }
 }
 
@@ -179,7 +190,7 @@ static enum mr_rc put_row(struct mr_pg_builder *builder, struct mr_bson_writer *
         if (value->len > value_bytes_max)
             continue;
         enum mr_rc rc = mr_pg_put(w, column->name, column->type, value, &builder->scratch);
-        if (__builtin_expect(rc != MR_OK, 0))
+        if (__builtin_expect(rc != MR_OK || !w->ok, 0))
             return rc;
     }
     mr_bson_end(w);
@@ -192,13 +203,13 @@ static enum mr_rc make_document(struct mr_pg_builder *builder, struct mr_bson_wr
                                 const struct mr_pg_message *message, enum row row,
                                 struct mr_err *err)
 {
-    static const uint32_t limits[] = {UINT32_MAX, LARGE_VALUE_BYTES, SMALL_VALUE_BYTES};
+    static const uint32_t limits[] = {VALUE_BYTES_MAX, LARGE_VALUE_BYTES, SMALL_VALUE_BYTES};
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
         enum mr_rc rc = put_row(builder, w, relation, message, row, limits[i]);
         if (rc != MR_OK)
             return mr_reject(err, rc, "row of table %.*s: a value does not read as its type",
                              (int)relation->collection.len, relation->collection.data);
-        if (w->ok && w->len <= DOCUMENT_BYTES_MAX)
+        if (w->ok)
             return MR_OK;
     }
     return mr_reject(err, MR_FATAL, "row of table %.*s: no document can hold it",

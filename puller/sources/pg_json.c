@@ -1,9 +1,9 @@
 #include "puller/sources/pg_json.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "common/utf8.h"
+#include "proto/json_number.h"
 #include "puller/sources/pg_scalar.h"
 
 struct json {
@@ -254,7 +254,7 @@ static bool read_object(struct json *in, struct mr_str key)
             struct mr_str name;
             char *room = in->room;
             if (!take_char(in, '"') || !read_string(in, &name) || memchr(name.data, 0, name.len) ||
-                !take_char(in, ':') || !read_value(in, name))
+                !take_char(in, ':') || !read_value(in, name) || !in->w->ok)
                 return false;
             in->room = room; /* the name has been written */
         } while (take_char(in, ','));
@@ -271,9 +271,9 @@ static bool read_array(struct json *in, struct mr_str key)
     if (!take_char(in, ']')) {
         uint32_t index = 0;
         do {
-            char name[12];
-            int len = snprintf(name, sizeof name, "%u", index++);
-            if (!read_value(in, (struct mr_str){name, (size_t)len}))
+            char name[MR_TEXT_INT_MAX];
+            size_t len = mr_text_int(name, index++);
+            if (!read_value(in, (struct mr_str){name, len}) || !in->w->ok)
                 return false;
         } while (take_char(in, ','));
         if (!take_char(in, ']'))
@@ -337,15 +337,15 @@ enum mr_rc mr_pg_json_put(struct mr_bson_writer *w, struct mr_str key, struct mr
     in.room = scratch->data + used;
     size_t len = w->len;
     uint32_t depth = w->depth;
-    bool ok = w->ok;
     if (read_value(&in, key)) {
         skip_blanks(&in);
         if (in.at == in.end)
             return MR_OK;
     }
+    if (!w->ok) /* too large for the document, which is not the text's fault */
+        return MR_OK;
     w->len = len; /* take back what was written of it */
     w->depth = depth;
-    w->ok = ok;
     mr_pg_put_string(w, key, json);
     return MR_OK;
 }

@@ -205,6 +205,22 @@ static void a_full_fixed_writer_refuses_and_stays_refused(void **state)
     mr_bson_writer_fini(&w);
 }
 
+static void a_writer_refuses_what_is_longer_than_it_may_be(void **state)
+{
+    (void)state;
+    struct mr_bson_writer w;
+    mr_bson_writer_init(&w);
+    for (size_t len_max = 10; len_max <= 11; len_max++) {
+        w.len_max = len_max;
+        mr_bson_writer_reset(&w);
+        mr_bson_begin(&w);
+        mr_bson_put_int32(&w, no_key, 1);
+        mr_bson_end(&w);
+        assert_int_equal(w.ok, len_max == 11);
+    }
+    mr_bson_writer_fini(&w);
+}
+
 static void misuse_of_the_writer_gives_no_document(void **state)
 {
     (void)state;
@@ -293,6 +309,7 @@ int main(void)
         cmocka_unit_test(text_that_is_no_utf8_is_corrupt),
         cmocka_unit_test(depth_is_limited_on_both_sides),
         cmocka_unit_test(a_full_fixed_writer_refuses_and_stays_refused),
+        cmocka_unit_test(a_writer_refuses_what_is_longer_than_it_may_be),
         cmocka_unit_test(misuse_of_the_writer_gives_no_document),
         cmocka_unit_test(types_with_a_length_of_their_own_are_checked),
     };

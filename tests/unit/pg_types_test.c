@@ -253,6 +253,28 @@ static void json_that_bson_cannot_hold_stays_text(void **state)
     assert_string(&v, "\xef\xbf\xbdx");
 }
 
+static void what_is_too_large_fails_the_document_and_does_not_become_text(void **state)
+{
+    (void)state;
+    static const struct {
+        struct mr_pg_type type;
+        const char *text;
+    } rows[] = {{{MR_PG_JSON, false}, "[1,2,3,4,5,6,7,8]"},
+                {{MR_PG_JSONB, false}, "{\"a\":1,\"b\":{\"c\":[1,2]},\"d\":3}"},
+                {{MR_PG_INT4, true}, "{1,2,3,4,5,6,7,8}"}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct mr_pg_value value = {(const uint8_t *)rows[i].text, (uint32_t)strlen(rows[i].text),
+                                    MR_PG_FORM_TEXT};
+        writer.len_max = 40; /* the text itself would fit */
+        mr_bson_writer_reset(&writer);
+        mr_bson_begin(&writer);
+        enum mr_rc rc = mr_pg_put(&writer, MR_STR("v"), rows[i].type, &value, &scratch);
+        writer.len_max = INT32_MAX;
+        assert_int_equal(rc, MR_OK);
+        assert_false(writer.ok);
+    }
+}
+
 static void arrays_nest_by_dimension_in_both_forms(void **state)
 {
     (void)state;
@@ -324,6 +346,7 @@ int main(void)
         cmocka_unit_test(binary_times_read_as_the_server_prints_them),
         cmocka_unit_test(json_becomes_documents_with_typed_numbers),
         cmocka_unit_test(json_that_bson_cannot_hold_stays_text),
+        cmocka_unit_test(what_is_too_large_fails_the_document_and_does_not_become_text),
         cmocka_unit_test(arrays_nest_by_dimension_in_both_forms),
         cmocka_unit_test(text_that_is_no_utf8_becomes_binary),
         cmocka_unit_test(binary_of_a_wrong_length_is_corrupt),
