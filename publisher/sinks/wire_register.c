@@ -4,6 +4,7 @@
 
 #include "proto/protobuf.h"
 #include "proto/streamer_fields.h"
+#include "publisher/spec.h"
 
 static enum mr_rc count_items(struct mr_str message, struct mr_wire_register *out,
                               struct mr_err *err)
@@ -34,6 +35,15 @@ static enum mr_rc count_items(struct mr_str message, struct mr_wire_register *ou
     return MR_OK;
 }
 
+/* Not the message's own bytes: what it has beyond what was understood would be kept, too. */
+static enum mr_rc keep_spec(struct mr_control_item *item, struct mr_err *err)
+{
+    if (item->subscribe.problem.len > 0)
+        return MR_OK; /* it is refused */
+    item->spec.data = mr_spec_encode(&item->subscribe, &item->spec.len);
+    return item->spec.data ? MR_OK : mr_reject(err, MR_FATAL, "decode a request: out of memory");
+}
+
 enum mr_rc mr_wire_decode_register(struct mr_str message, const struct mr_wire_limits *limits,
                                    struct mr_wire_register *out, struct mr_err *err)
 {
@@ -54,10 +64,12 @@ enum mr_rc mr_wire_decode_register(struct mr_str message, const struct mr_wire_l
             continue;
         uint32_t index = control->item_count++;
         struct mr_control_item *item = &control->items[index];
-        item->spec = field.bytes;
         rc = mr_wire_decode_subscribe(field.bytes, limits, &out->arena, &item->subscribe, err);
         if (rc != MR_OK)
             return mr_err_prefix(err, "register.subscriptions[%u]", index);
+        rc = keep_spec(item, err);
+        if (rc != MR_OK)
+            return rc;
     }
     return MR_OK;
 }
@@ -65,6 +77,8 @@ enum mr_rc mr_wire_decode_register(struct mr_str message, const struct mr_wire_l
 void mr_wire_register_fini(struct mr_wire_register *r)
 {
     mr_control_fini(&r->control);
+    for (uint32_t i = 0; i < r->control.item_count; i++)
+        free((char *)(uintptr_t)r->control.items[i].spec.data);
     free(r->control.items);
     mr_wire_arena_fini(&r->arena);
 }

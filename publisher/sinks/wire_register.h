@@ -12,8 +12,8 @@ struct mr_wire_register {
     struct mr_str progress; /* for the answer */
 };
 
-/* out is zeroed. Its strings point into message and arena. Returns as mr_wire_decode; a
- * subscription that is readable but not acceptable has its problem set. */
+/* out is zeroed. Its strings point into message and arena; the items' specs are its own. Returns as
+ * mr_wire_decode; a subscription that is readable but not acceptable has its problem set. */
 MR_MUST_USE enum mr_rc mr_wire_decode_register(struct mr_str message,
                                                const struct mr_wire_limits *limits,
                                                struct mr_wire_register *out, struct mr_err *err);

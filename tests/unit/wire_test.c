@@ -11,7 +11,7 @@
 #include "proto/protobuf.h"
 #include "proto/streamer.pb-c.h"
 #include "proto/streamer_fields.h"
-#include "publisher/sinks/wire.h"
+#include "publisher/sinks/wire_register.h"
 
 typedef Syntrix__Streamer__V1__GatewayMessage gateway_message;
 typedef Syntrix__Streamer__V1__StreamerMessage streamer_message;
@@ -452,6 +452,50 @@ static void numbers_of_every_size_survive_their_encoding(void **state)
     }
 }
 
+static void a_registration_keeps_what_it_understands_of_a_message_and_no_more(void **state)
+{
+    (void)state;
+    enum { UNKNOWN = 1000, BYTES = 100000 };
+    struct mr_err err = {0};
+    wire_value value = SYNTRIX__STREAMER__V1__VALUE__INIT;
+    value.kind_case = SYNTRIX__STREAMER__V1__VALUE__KIND_INT_VALUE;
+    value.int_value = 7;
+    wire_filter filter = SYNTRIX__STREAMER__V1__FILTER__INIT, *filters[] = {&filter};
+    filter.field = (char[]){"n"};
+    filter.op = (char[]){">="};
+    filter.value = &value;
+    subscribe_request subscribe = SYNTRIX__STREAMER__V1__SUBSCRIBE_REQUEST__INIT;
+    subscribe.subscription_id = (char[]){"s1"};
+    subscribe.database = (char[]){"db"};
+    subscribe.collection = (char[]){"c0"};
+    subscribe.n_filters = 1;
+    subscribe.filters = filters;
+    uint8_t *item = calloc(1, BYTES + 256);
+    size_t known = syntrix__streamer__v1__subscribe_request__pack(&subscribe, item);
+    uint8_t *end = mr_pb_put_head(item + known, UNKNOWN, BYTES) + BYTES;
+    struct mr_str bytes = {(const char *)item, (size_t)(end - item)};
+    uint8_t *message = malloc(bytes.len + 16);
+    end = mr_pb_put_bytes(message, MR_FIELD_REGISTER_SUBSCRIPTIONS, bytes);
+    struct mr_wire_register out = {0};
+    assert_int_equal(
+        mr_wire_decode_register((struct mr_str){(const char *)message, (size_t)(end - message)},
+                                &limits, &out, &err),
+        MR_OK);
+    assert_int_equal(out.control.item_count, 1);
+    struct mr_str spec = out.control.items[0].spec;
+    assert_int_equal(spec.len, known);
+    struct mr_wire_arena arena = {0};
+    struct mr_request back;
+    assert_int_equal(mr_wire_decode_subscribe(spec, &limits, &arena, &back, &err), MR_OK);
+    assert_str(back.subscription_id, "s1");
+    assert_int_equal(back.predicate_count, 1);
+    assert_int_equal(back.predicates[0].value.integer, 7);
+    mr_wire_arena_fini(&arena);
+    mr_wire_register_fini(&out);
+    free(message);
+    free(item);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -465,6 +509,7 @@ int main(void)
         cmocka_unit_test(every_operation_has_its_number),
         cmocka_unit_test(answers_unpack_to_what_was_encoded),
         cmocka_unit_test(numbers_of_every_size_survive_their_encoding),
+        cmocka_unit_test(a_registration_keeps_what_it_understands_of_a_message_and_no_more),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
