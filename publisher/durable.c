@@ -184,29 +184,38 @@ static uint64_t expire(struct mr_pump *pump, uint64_t now_ns)
     return done;
 }
 
-/* What the store says of a change. */
+enum mr_control_code mr_durable_kept(const struct mr_store_change *change, const char **why)
+{
+    *why = "";
+    if (change->rc == MR_OK)
+        return MR_CONTROL_OK;
+    *why = change->rc == MR_USAGE ? "the subscription is too large for the subscription store"
+                                  : "the subscription store cannot keep it now, try again";
+    return change->rc == MR_USAGE ? MR_CONTROL_INVALID_REQUEST : MR_CONTROL_UNAVAILABLE;
+}
+
 static void completed(struct mr_pump *pump, const struct mr_store_change *change, uint64_t now_ns)
 {
-    enum mr_rc rc = (enum mr_rc)change->rc;
-    static const char why[] = "the subscription store cannot keep it now, try again";
+    const char *why;
+    enum mr_control_code code = mr_durable_kept(change, &why);
     struct mr_control *control = change->context;
-    if (rc != MR_OK)
+    if (code != MR_CONTROL_OK)
         mr_count(pump->cell, MR_COUNTER_STORE_ERRORS, 1);
     if (control && control->kind == MR_CONTROL_REPLACE && !pump->durable.closing) {
         mr_durable_replaced(pump, change, now_ns);
         return;
     }
     if (control) {
-        if (rc != MR_OK)
-            mr_control_fail(control, MR_CONTROL_UNAVAILABLE, "%s", why);
+        if (code != MR_CONTROL_OK)
+            mr_control_fail(control, code, "%s", why);
         mr_durable_part_done(control);
         return;
     }
     struct mr_subscription *s = mr_subscription_get(&pump->table, change->subscription);
     if (change->subscription == 0 || !s)
         return;
-    s->lease->durable = rc == MR_OK || s->lease->replaced;
-    mr_durable_settle(s, rc == MR_OK ? MR_CONTROL_OK : MR_CONTROL_UNAVAILABLE, why);
+    s->lease->durable = code == MR_CONTROL_OK || s->lease->replaced;
+    mr_durable_settle(s, code, why);
     if (!s->lease->durable)
         mr_durable_end(pump, s);
     else

@@ -59,6 +59,9 @@ void mr_durable_expire(struct mr_pump *pump, struct mr_subscription *s);
 /* The next commit takes this change along. False: out of memory. */
 bool mr_durable_change(struct mr_pump *pump, const struct mr_store_change *what);
 
+/* What the store says of a change, for who asked for it. */
+enum mr_control_code mr_durable_kept(const struct mr_store_change *change, const char **why);
+
 /* May somebody see and change it? Scope NULL: everybody. */
 bool mr_durable_reaches(const struct mr_scope *scope, const struct mr_subscription *s);
 struct mr_wire_limits mr_durable_limits(const struct mr_config *config);

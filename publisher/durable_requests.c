@@ -471,11 +471,12 @@ void mr_durable_replaced(struct mr_pump *pump, const struct mr_store_change *cha
     struct mr_control *control = change->context;
     struct mr_subscription *old = mr_subscription_get(&pump->table, change->subscription);
     struct mr_err err = {0};
+    const char *why;
+    enum mr_control_code code = mr_durable_kept(change, &why);
     if (old)
         old->lease->replacing = false;
-    if (change->rc != MR_OK) {
-        mr_control_fail(control, MR_CONTROL_UNAVAILABLE,
-                        "the subscription store cannot keep it now, try again");
+    if (code != MR_CONTROL_OK) {
+        mr_control_fail(control, code, "%s", why);
     } else if (!old) {
         replaced_none(pump, control->items[0].subscribe.subscription_id);
         mr_control_fail(control, MR_CONTROL_SUBSCRIPTION_NOT_FOUND,

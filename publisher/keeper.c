@@ -48,9 +48,12 @@ static void commit(struct mr_keeper *k, struct mr_store_changes *batch)
 {
     struct mr_err err = {0};
     struct mr_store_change *change;
+    STAILQ_FOREACH(change, batch, next)
+    change->rc = MR_OK; /* it may have failed before */
     enum mr_rc rc = k->store->ops->commit(k->store, batch, &err);
-    if (rc != MR_OK)
-        mr_log_error("store", "not_kept", "why=\"%s\"", err.text);
+    if (rc == MR_OK)
+        return;
+    mr_log_error("store", "not_kept", "why=\"%s\"", err.text);
     STAILQ_FOREACH(change, batch, next)
     change->rc = (uint32_t)rc;
 }

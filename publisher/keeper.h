@@ -20,7 +20,7 @@ void mr_keeper_destroy(struct mr_keeper **keeper);
 
 /* Pump: hand over all changes of the list, which is empty afterwards. Never waits for a commit. */
 void mr_keeper_submit(struct mr_keeper *keeper, struct mr_store_changes *changes);
-/* Pump: append what has been committed (rc says how) to out, in the order of submission. */
+/* Pump: append what has been committed (rc says how it went) to out, in the order of submission. */
 void mr_keeper_collect(struct mr_keeper *keeper, struct mr_store_changes *out);
 bool mr_keeper_waiting(const struct mr_keeper *keeper); /* is there something to collect? */
 #endif

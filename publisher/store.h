@@ -26,7 +26,8 @@ struct mr_store_change {
     uint64_t subscription; /* for the pump: whom it concerns; 0: nobody */
     void *context;         /* for the pump */
     bool again;            /* for the pump: a deletion that is tried until it is done */
-    uint32_t rc;           /* set by the keeper: enum mr_rc of the commit */
+    uint32_t
+        rc; /* enum mr_rc: the keeper sets that of the commit; MR_USAGE: too large, see commit */
 };
 STAILQ_HEAD(mr_store_changes, mr_store_change);
 
@@ -48,8 +49,9 @@ struct mr_store_ops {
     /* MUST. Visit every row of a table, in any order. */
     enum mr_rc (*load)(struct mr_store *store, enum mr_store_table table, mr_store_visit *visit,
                        void *context, struct mr_err *err);
-    /* MUST. Make all changes, in order; they are kept when it returns MR_OK. Else none of them is,
-     * or, where the store is another machine's, nobody knows. May block. */
+    /* MUST. Make all changes, in order; they are kept when it returns MR_OK, but for those that are
+     * too large for the store: their rc is set to MR_USAGE, and it goes on without them. Else none
+     * of them is kept, or, where the store is another machine's, nobody knows. May block. */
     enum mr_rc (*commit)(struct mr_store *store, const struct mr_store_changes *changes,
                          struct mr_err *err);
     /* MUST. */

@@ -5,6 +5,7 @@
  * all of them. When it does not, a part of them may be kept all the same: who was told UNAVAILABLE
  * and asks again is right either way, and what nobody asks for again ends with its time to live. A
  * removed key leaves a marker behind, which the next start clears away. */
+#include <inttypes.h>
 #include <nats/nats.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -28,6 +29,7 @@ struct nats_store {
     jsCtx *js;
     kvStore *bucket;
     _Atomic uint32_t refused; /* publishes of this commit that came back with an error */
+    uint64_t value_max;       /* bytes that server and bucket take */
     char name[BUCKET_MAX];
     uint32_t cleared;
 };
@@ -81,6 +83,9 @@ static enum mr_rc check_bucket(struct nats_store *s, struct mr_err *err)
     if (status != NATS_OK)
         return fail(s, status, "look", err);
     bool good = info->Config->Storage == js_FileStorage && info->Config->MaxAge == 0;
+    s->value_max = (uint64_t)natsConnection_GetMaxPayload(s->connection);
+    if (info->Config->MaxMsgSize >= 0 && (uint64_t)info->Config->MaxMsgSize < s->value_max)
+        s->value_max = (uint64_t)info->Config->MaxMsgSize;
     jsStreamInfo_Destroy(info);
     return good ? MR_OK
                 : mr_reject(err, MR_USAGE,
@@ -222,6 +227,17 @@ static natsStatus publish(struct nats_store *s, const struct mr_store_change *ch
     return status;
 }
 
+/* nats.c would refuse it, too, and with it the whole commit. */
+static bool has_room(const struct nats_store *s, struct mr_store_change *change)
+{
+    if (!change->value.data || change->value.len <= s->value_max)
+        return true;
+    mr_log_error("store", "too_large", "key=%.*s bytes=%zu max=%" PRIu64, (int)change->key.len,
+                 change->key.data, change->value.len, s->value_max);
+    change->rc = MR_USAGE;
+    return false;
+}
+
 /* All that is under way has its acknowledgement, or an error. */
 static natsStatus await_all(struct nats_store *s)
 {
@@ -237,7 +253,7 @@ static enum mr_rc store_commit(struct mr_store *store, const struct mr_store_cha
                                struct mr_err *err)
 {
     struct nats_store *s = from_base(store);
-    const struct mr_store_change *change;
+    struct mr_store_change *change;
     enum mr_rc rc =
         s->connection && !natsConnection_IsClosed(s->connection) ? MR_OK : connect(s, err);
     if (rc != MR_OK)
@@ -247,6 +263,8 @@ static enum mr_rc store_commit(struct mr_store *store, const struct mr_store_cha
     uint32_t under_way = 0;
     STAILQ_FOREACH(change, changes, next)
     {
+        if (!has_room(s, change))
+            continue;
         if (status == NATS_OK)
             status = publish(s, change);
         if (status == NATS_OK && ++under_way % PENDING_MAX == 0)

@@ -12,6 +12,7 @@ import pytest
 import nats
 from instance import wait_for
 from rest import RestInstance
+from subscriber import stubs
 from test_durable import Stream
 
 pytestmark = pytest.mark.skipif(not nats.have_server(), reason="nats-server is not installed")
@@ -99,6 +100,28 @@ def test_while_nats_is_away_changes_are_refused_and_what_is_there_goes_on(server
         wait_for(lambda: it.durable() >= 2, 20, "what was acknowledged")
         with it.connect() as again:
             assert again.get("s1").status == 200 and again.get("s3").status == 200
+
+
+def test_what_is_too_large_for_nats_is_refused_alone(tmp_path):
+    settings = tmp_path / "nats.conf"
+    settings.write_text("max_payload: 100000\n")
+    with nats.Server("-c", str(settings)) as server, instance(server) as it:
+        it.start()
+        with Stream(it.grpc_port) as stream, it.connect() as rest:
+            pb = stubs()
+            large = [pb.Filter(field=f"f{n}", op="!=", value=pb.Value(string_value="x" * 60000)) for n in range(2)]
+            before = it.counter("publisher", "millrace_publisher_store_errors_total")
+            stream.send(register=pb.RegisterRequest(gateway_id="g1", request_id=1, subscriptions=[
+                pb.SubscribeRequest(subscription_id=name, database="db", collection="c0", filters=filters)
+                for name, filters in (("before", []), ("large", large), ("behind", []))]))
+            answer = stream.next("register_response")
+            assert [(f.subscription_id, f.code) for f in answer.failures] == [("large", "INVALID_REQUEST")]
+            assert answer.registered == 2 and "too large for the subscription store" in answer.failures[0].error
+            assert it.counter("publisher", "millrace_publisher_store_errors_total") == before + 1
+            assert rest.get("large").status == 404 and rest.register("large").status == 201
+        everything_dies(it)
+        it.start()
+        wait_for(lambda: it.durable() == 3, 20, "what was acknowledged")
 
 
 def test_a_publisher_waits_for_nats_and_a_bucket_that_forgets_is_refused(server):

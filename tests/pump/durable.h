@@ -20,7 +20,7 @@ static inline void answered(struct mr_control *control)
 
 /* What is asked of a subscription: everything of a collection, "cN". */
 static inline void ask(struct ask *a, enum mr_control_kind kind, const char *name, const char *id,
-                uint32_t collection)
+                       uint32_t collection)
 {
     *a = (struct ask){.control = {.kind = kind,
                                   .gateway = mr_str_from(name),
@@ -61,8 +61,8 @@ static inline enum mr_control_code finish(struct ask *a)
     return code;
 }
 
-static inline enum mr_control_code asked(enum mr_control_kind kind, const char *name, const char *id,
-                                  uint32_t collection)
+static inline enum mr_control_code asked(enum mr_control_kind kind, const char *name,
+                                         const char *id, uint32_t collection)
 {
     struct ask a;
     ask(&a, kind, name, id, collection);
@@ -95,7 +95,8 @@ static inline void append(uint32_t count)
 }
 
 /* The stream has just what concerns the collection, from behind after to the end. */
-static inline void check_all(mr_gateway_id id, const char *name, uint32_t collection, uint64_t after)
+static inline void check_all(mr_gateway_id id, const char *name, uint32_t collection,
+                             uint64_t after)
 {
     const struct test_subscription *s = of(id, name);
     uint32_t n = 0;

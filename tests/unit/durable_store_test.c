@@ -155,6 +155,7 @@ static void a_deletion_that_failed_is_done_later_and_at_the_latest_at_the_end(vo
         start_and_fail_to_remove();
         pump->durable.failed_ns = at_the_end ? mr_clock_ns() : 0;
         turns(at_the_end ? 0 : 100);
+        assert_int_equal(STAILQ_EMPTY(&pump->durable.failed), !at_the_end);
         close_with(!at_the_end);
         assert_false(in_store("x"));
         open_pump();
