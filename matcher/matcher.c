@@ -11,6 +11,8 @@
 
 enum {
     BATCH_EVENTS_MAX = 256,
+    BATCH_MS = 2,         /* and so long: publisher, supervisor and new subscriptions wait for it */
+    CLOCK_EVENTS = 16,    /* events between two looks at the clock */
     COUNT_EVERY_MS = 10,  /* counters are for people */
     BLOCKED_SLEEP_MS = 1, /* while the match ring is full */
     TELL_MS = 5,          /* progress without a match may wait so long for the publisher's look */
@@ -268,14 +270,26 @@ static void match(struct mr_matcher *matcher, const struct mr_ring_record *recor
 
 /* ---- one turn ---- */
 
-/* Match until the batch is full, the ring is dry (MR_AGAIN) or the match ring is full (MR_FULL). */
-static enum mr_rc match_batch(struct mr_matcher *matcher, struct mr_err *err)
+/* Is there no room for another event in this batch, or no time? The engine beats when an event
+ * takes long, so the clock was looked at then. */
+static bool batch_is_over(struct mr_matcher *matcher, uint64_t started_ns)
+{
+    struct mr_process *process = matcher->process;
+    uint32_t count = matcher->batch_count;
+    if (count > 0 && count % CLOCK_EVENTS == 0)
+        mr_process_beat(process, mr_clock_ns());
+    return count >= BATCH_EVENTS_MAX ||
+           (count > 0 && process->beat_ns - started_ns >= BATCH_MS * MR_NS_PER_MS) ||
+           matcher->matches.tail - matcher->matches.published > matcher->publish_bytes;
+}
+
+/* Match until the batch is over, the ring is dry (MR_AGAIN) or the match ring is full (MR_FULL). */
+static enum mr_rc match_batch(struct mr_matcher *matcher, uint64_t started_ns, struct mr_err *err)
 {
     uint64_t from = matcher->events.position;
     struct mr_ring_record record = {0};
-    while (matcher->batch_count < BATCH_EVENTS_MAX &&
-           matcher->events.position - from <= matcher->publish_bytes &&
-           matcher->matches.tail - matcher->matches.published <= matcher->publish_bytes) {
+    while (!batch_is_over(matcher, started_ns) &&
+           matcher->events.position - from <= matcher->publish_bytes) {
         struct mr_event event;
         enum mr_rc rc = peek(matcher, &record, err);
         if (rc == MR_OK)
@@ -355,15 +369,18 @@ static enum mr_rc turn_events(struct mr_matcher *matcher, uint64_t now_ns, uint6
      */
     uint64_t through = mr_ring_through(matcher->events.shm);
     uint64_t position = matcher->events.position, written = matcher->matches.tail;
+    /* Subscriptions may have taken long. */
+    uint64_t started_ns = *done > 0 ? mr_clock_ns() : now_ns;
+    mr_process_beat(matcher->process, started_ns);
     enum mr_rc rc = matcher->waiting.active ? write_waiting(matcher, err) : MR_OK;
     if (rc == MR_OK)
-        rc = match_batch(matcher, err);
+        rc = match_batch(matcher, started_ns, err);
     if (rc != MR_OK && rc != MR_AGAIN && rc != MR_FULL)
         return rc;
     if (rc == MR_AGAIN && through > matcher->sequence)
         matcher->sequence = through;
     hand_over(matcher, matcher->sequence, rc == MR_AGAIN, now_ns);
-    measure_batch(matcher, now_ns);
+    measure_batch(matcher, started_ns);
     *done += matcher->events.position - position + matcher->matches.tail - written;
     return MR_OK;
 }

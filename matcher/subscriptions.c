@@ -2,11 +2,14 @@
 
 #include <stdlib.h>
 
+#include "common/clock.h"
 #include "common/crash.h"
 #include "common/log.h"
 #include "proto/match.h"
 
-enum { RECORDS_A_TURN = 512 }; /* about a millisecond: events and heartbeats wait no longer */
+/* Of one turn: events and heartbeats wait no longer. Programs with many patterns take the most time
+ * to load. */
+enum { RECORDS_A_TURN = 512, TURN_MS = 2 };
 
 static uint64_t board_generation(const struct mr_subscriptions *subs)
 {
@@ -21,21 +24,29 @@ static void set_close(struct mr_subscription_set *set)
     *set = (struct mr_subscription_set){0};
 }
 
+static void beat(void *process)
+{
+    mr_process_beat(process, mr_clock_ns());
+}
+
 /* Begin an empty set of a generation. MR_AGAIN: its journal is not there yet. */
 static enum mr_rc set_begin(const struct mr_subscriptions *subs, struct mr_subscription_set *set,
                             uint64_t generation, struct mr_err *err)
 {
+    struct mr_process *process = subs->process;
     *set = (struct mr_subscription_set){.generation = generation};
     enum mr_rc rc = MR_OK;
     if (generation != 0) {
-        rc = mr_journal_attach_reader(&set->journal, subs->process->instance,
+        rc = mr_journal_attach_reader(&set->journal, process->instance,
                                       generation & 1 ? "subs1" : "subs0", err);
         if (rc == MR_OK)
             rc = mr_journal_rewind(&set->journal, generation);
     }
     if (rc == MR_OK)
         rc = mr_watch_create(&set->engine, err);
-    if (rc != MR_OK)
+    if (rc == MR_OK)
+        mr_watch_set_pulse(set->engine, beat, process);
+    else
         set_close(set);
     return rc;
 }
@@ -153,14 +164,15 @@ static enum mr_rc apply(struct mr_subscriptions *subs, struct mr_watch *engine, 
     return MR_OK;
 }
 
-/* Apply at most a turn's records. MR_AGAIN: all that is there has been applied; MR_OK: more may be;
- * MR_CLOSED: the journal was begun again under another generation. */
+/* Apply at most a turn's records, at least one. MR_AGAIN: all that is there has been applied;
+ * MR_OK: more may be; MR_CLOSED: the journal was begun again under another generation. */
 static enum mr_rc advance(struct mr_subscriptions *subs, struct mr_subscription_set *set,
                           uint64_t *done, struct mr_err *err)
 {
     if (set->generation == 0)
         return MR_AGAIN;
-    for (uint32_t i = 0; i < RECORDS_A_TURN; i++) {
+    uint64_t until_ns = mr_clock_ns() + TURN_MS * MR_NS_PER_MS;
+    for (uint32_t i = 0; i < RECORDS_A_TURN && (i == 0 || mr_clock_ns() < until_ns); i++) {
         uint8_t type;
         const void *data;
         uint32_t len;

@@ -214,10 +214,16 @@ static void look_around(struct mr_process *process)
     }
 }
 
-bool mr_process_running(struct mr_process *process, uint64_t now_ns)
+void mr_process_beat(struct mr_process *process, uint64_t now_ns)
 {
     MR_ASSERT(process->cell != NULL);
+    process->beat_ns = now_ns;
     atomic_store_explicit(&process->cell->heartbeat_ns, now_ns, memory_order_relaxed);
+}
+
+bool mr_process_running(struct mr_process *process, uint64_t now_ns)
+{
+    mr_process_beat(process, now_ns);
     if (now_ns - process->looked_ns >= LOOK_NS) {
         process->looked_ns = now_ns;
         look_around(process);

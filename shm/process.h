@@ -22,6 +22,7 @@ struct mr_process {
     bool stopping;          /* one of them did */
     bool patient;           /* set by the owner: its sleep may go on through a nudge */
     uint64_t spin_until_ns; /* of the idle strategy; 0: do not spin */
+    uint64_t beat_ns;       /* of the last beat */
     uint64_t looked_ns;     /* when signals and log level were looked at last */
     uint32_t log_level;     /* as taken over last */
 };
@@ -36,6 +37,8 @@ void mr_process_ready(struct mr_process *process); /* state READY, one log line 
 /* Beat; every millisecond also take a signal if there is one and follow the board's log level.
  * False: leave the loop. */
 bool mr_process_running(struct mr_process *process, uint64_t now_ns);
+/* Beat only: in the middle of a turn that takes long by what it was given to do. */
+void mr_process_beat(struct mr_process *process, uint64_t now_ns);
 
 /* After a turn: when it did nothing, spin for config.ring_spin behind the last turn that did
  * something, then sleep on the cell's doorbell, at most timeout_ns and MR_BEAT_NS. look() is called

@@ -7,7 +7,11 @@
 #include "cel/regex.h"
 #include "matcher/engine/index.h"
 
-enum { ARENA_OWN_BYTES = 1 << 16, ARENA_BYTES_MAX = 1 << 22 };
+enum {
+    ARENA_OWN_BYTES = 1 << 16,
+    ARENA_BYTES_MAX = 1 << 22,
+    CODE_STEPS = 16, /* what an evaluation costs beside its own steps */
+};
 
 struct mr_code {
     struct mr_cel_program program;
@@ -132,6 +136,7 @@ bool mr_code_holds(struct mr_engine *engine, struct mr_leaf *leaf)
                              .steps_max = MR_ENGINE_STEPS_MAX};
     struct mr_cel_val value = mr_cel_eval(&leaf->code->program, &run);
     engine->stats.code_runs++;
+    engine->work += run.steps_used + CODE_STEPS;
     if (value.kind == MR_CEL_BOOL)
         leaf->code->errors = 0;
     else

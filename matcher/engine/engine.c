@@ -37,6 +37,12 @@ void mr_engine_set_bloom(struct mr_engine *engine, bool on)
     engine->bloom_on = on;
 }
 
+void mr_engine_set_pulse(struct mr_engine *engine, mr_engine_pulse *pulse, void *context)
+{
+    engine->pulse = pulse;
+    engine->pulse_context = context;
+}
+
 static void unmap_ids(struct mr_engine *engine)
 {
     if (engine->id_capacity == 0)

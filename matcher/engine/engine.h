@@ -34,6 +34,12 @@ MR_MUST_USE enum mr_rc mr_engine_create(struct mr_engine **out, struct mr_err *e
 void mr_engine_destroy(struct mr_engine **engine);
 /* Bloom filters in front of the keys of each collection; of tables made from now on. Off. */
 void mr_engine_set_bloom(struct mr_engine *engine, bool on);
+/* One event can take seconds, when many filters ask for all that code may do. Call this in between,
+ * about once in MR_ENGINE_PULSE_STEPS steps of code or the like (a millisecond): who watches the
+ * caller is to see that it works. It must not call the engine. NULL: none. */
+enum { MR_ENGINE_PULSE_STEPS = 50000 };
+typedef void mr_engine_pulse(void *context);
+void mr_engine_set_pulse(struct mr_engine *engine, mr_engine_pulse *pulse, void *context);
 
 /* Add a subscription. The program is copied. MR_CORRUPT: the bytes are no program; MR_USAGE: the id
  * is there already. */

@@ -212,6 +212,9 @@ struct mr_engine {
     uint32_t failures;
     struct mr_engine_stats stats;
     struct mr_bloom_stats bloom, other;
+    uint64_t work;          /* steps since the last pulse */
+    mr_engine_pulse *pulse; /* NULL: none */
+    void *pulse_context;
 };
 
 /* heap */

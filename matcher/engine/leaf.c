@@ -363,24 +363,41 @@ void mr_leaf_release(struct mr_engine *engine, mr_ref ref)
 
 /* ---- evaluation ---- */
 
-bool mr_leaf_holds(struct mr_engine *engine, struct mr_leaf *leaf)
+/* What an evaluation costs that looks at every element, in steps of code: about. */
+enum { STEP_BYTES = 8 };
+
+static void do_pulse(struct mr_engine *engine)
+{
+    engine->work = 0;
+    if (engine->pulse)
+        engine->pulse(engine->pulse_context);
+}
+
+static bool predicate_holds(struct mr_engine *engine, const struct mr_leaf *leaf)
 {
     static const struct mr_value missing = {.kind = MR_VALUE_MISSING};
+    const struct mr_found *found = &engine->found[leaf->slot];
+    const struct mr_value *value = found->event == engine->event ? &found->value : &missing;
+    const struct mr_const constant = mr_leaf_const(leaf);
+    bool walks = leaf->op == MR_PRED_CONTAINS || leaf->op == MR_PRED_NOT_CONTAINS;
+    engine->work += walks && (value->kind == MR_VALUE_ARRAY || value->kind == MR_VALUE_DOCUMENT)
+                        ? value->bytes.len / STEP_BYTES
+                        : 1;
+    return mr_value_holds(value, (enum mr_predicate_op)leaf->op, &constant, NULL);
+}
+
+bool mr_leaf_holds(struct mr_engine *engine, struct mr_leaf *leaf)
+{
     if (leaf->memo >> 1 == engine->event)
         return leaf->memo & 1;
     if (leaf->op == MR_PRED_CODE &&
         leaf->resting) /* not remembered: each filter that asks counts */
         return mr_code_holds(engine, leaf);
-    bool result;
-    if (leaf->op == MR_PRED_CODE) {
-        result = mr_code_holds(engine, leaf);
-    } else {
-        const struct mr_found *found = &engine->found[leaf->slot];
-        struct mr_const value = mr_leaf_const(leaf);
-        result = mr_value_holds(found->event == engine->event ? &found->value : &missing,
-                                (enum mr_predicate_op)leaf->op, &value, NULL);
-    }
+    bool result =
+        leaf->op == MR_PRED_CODE ? mr_code_holds(engine, leaf) : predicate_holds(engine, leaf);
     engine->stats.evaluations++;
+    if (engine->work >= MR_ENGINE_PULSE_STEPS)
+        do_pulse(engine);
     leaf->memo = engine->event << 1 | result;
     return result;
 }

@@ -15,6 +15,8 @@ struct mr_watch {
     struct list offenders, both; /* the tagged offenders; the whole result */
     struct list merged;          /* scratch */
     uint64_t hits, pairs;        /* that the plain engine does not count */
+    mr_engine_pulse *pulse;
+    void *pulse_context;
 };
 
 /* The images on both sides of an event: whether they are known, and the document; none: there is
@@ -52,6 +54,15 @@ void mr_watch_destroy(struct mr_watch **out)
     free(watch->merged.ids);
     free(watch);
     *out = NULL;
+}
+
+void mr_watch_set_pulse(struct mr_watch *watch, mr_engine_pulse *pulse, void *context)
+{
+    watch->pulse = pulse;
+    watch->pulse_context = context;
+    mr_engine_set_pulse(watch->plain, pulse, context);
+    if (watch->moving)
+        mr_engine_set_pulse(watch->moving, pulse, context);
 }
 
 /* ---- subscriptions ---- */
@@ -94,8 +105,11 @@ enum mr_rc mr_watch_add(struct mr_watch *watch, uint64_t subscription, uint32_t 
     MR_ASSERT(mr_match_tag(subscription) == 0);
     struct mr_err err;
     bool moves = (flags & MR_SUBSCRIBE_TRANSITIONS) != 0;
-    if (moves && !watch->moving && mr_engine_create(&watch->moving, &err) != MR_OK)
-        return MR_FATAL;
+    if (moves && !watch->moving) {
+        if (mr_engine_create(&watch->moving, &err) != MR_OK)
+            return MR_FATAL;
+        mr_engine_set_pulse(watch->moving, watch->pulse, watch->pulse_context);
+    }
     struct mr_engine *engine = moves ? watch->moving : watch->plain;
     enum mr_rc rc = mr_engine_add(engine, subscription, program, len);
     if (rc != MR_OK || reserve_all(watch))

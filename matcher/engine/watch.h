@@ -12,6 +12,8 @@ struct mr_watch;
 
 MR_MUST_USE enum mr_rc mr_watch_create(struct mr_watch **out, struct mr_err *err);
 void mr_watch_destroy(struct mr_watch **watch);
+/* As mr_engine_set_pulse. */
+void mr_watch_set_pulse(struct mr_watch *watch, mr_engine_pulse *pulse, void *context);
 
 /* Add a subscription, whose id has no tag. flags: enum mr_subscribe_flag. Results as of
  * mr_engine_add. */

@@ -137,6 +137,20 @@ static inline void bed_publish_journal(struct bed *bed)
     }
 }
 
+static inline void bed_subscribe_program(struct bed *bed, uint64_t id, void *program, uint32_t len)
+{
+    uint8_t record[8192];
+    const struct mr_subscribe_head head = {.subscription = id};
+    assert_true(len + sizeof head <= sizeof record);
+    memcpy(record, &head, sizeof head);
+    memcpy(record + sizeof head, program, len);
+    assert_int_equal(mr_journal_append(&bed->journal[bed->generation & 1], MR_RECORD_SUBSCRIBE,
+                                       record, len + (uint32_t)sizeof head),
+                     MR_OK);
+    assert_int_equal(mr_engine_add(bed->engine, id, program, len), MR_OK);
+    free(program);
+}
+
 /* Append a subscription "path == text" (path NULL: the whole collection). */
 static inline void bed_subscribe(struct bed *bed, uint64_t id, const char *path, const char *text)
 {
@@ -148,16 +162,7 @@ static inline void bed_subscribe(struct bed *bed, uint64_t id, const char *path,
                                    .value = {.kind = MR_CONST_STRING, .string = mr_str_from(text)}};
     bed_ok(mr_program_build(MR_STR("db"), MR_STR("orders"), &p, path ? 1 : 0, &program, &len, &err),
            &err);
-    uint8_t record[1024];
-    const struct mr_subscribe_head head = {.subscription = id};
-    assert_true(len + sizeof head <= sizeof record);
-    memcpy(record, &head, sizeof head);
-    memcpy(record + sizeof head, program, len);
-    assert_int_equal(mr_journal_append(&bed->journal[bed->generation & 1], MR_RECORD_SUBSCRIBE,
-                                       record, len + (uint32_t)sizeof head),
-                     MR_OK);
-    assert_int_equal(mr_engine_add(bed->engine, id, program, len), MR_OK);
-    free(program);
+    bed_subscribe_program(bed, id, program, len);
 }
 
 static inline void bed_unsubscribe(struct bed *bed, uint64_t id)

@@ -1,4 +1,5 @@
 /* The real millrace-matcher between rings. */
+#include "cel/normalise.h"
 #include "tests/scenario/matcher_bed.h"
 
 /* A collection-level subscription and one for each of ten users of twenty. */
@@ -312,6 +313,82 @@ static void a_subscription_that_is_no_program_stays_alone(void **state)
     bed_fini(&bed);
 }
 
+/* Subscriptions whose expressions use most of what one may: none of them is quarantined. */
+static void subscribe_costly(struct bed *bed, uint64_t from, uint64_t count)
+{
+    struct mr_err err = {0};
+    struct mr_program_compiler *compiler;
+    char list[1024] = "[0", cel[4096];
+    for (int i = 1; i < 70; i++)
+        snprintf(list + strlen(list), sizeof list - strlen(list), ",%d", i);
+    bed_ok(mr_program_compiler_create(&compiler, &err), &err);
+    for (uint64_t i = 0; i < count; i++) {
+        void *program;
+        uint32_t len;
+        snprintf(cel, sizeof cel, "%s].all(x, %s].all(y, x + y + %llu != int(doc.n)))", list, list,
+                 (unsigned long long)(from + i) << 32);
+        const struct mr_program_source source = {
+            .database = MR_STR("db"), .collection = MR_STR("orders"), .cel = mr_str_from(cel)};
+        bed_ok(mr_program_compile(compiler, &source, &program, &len, &err), &err);
+        bed_subscribe_program(bed, from + i, program, len);
+    }
+    mr_program_compiler_destroy(&compiler);
+}
+
+/* Feed events all at once. How long is the process silent at most, and how often does it hand over,
+ * until it is done with them? */
+static void watch_work(struct bed *bed, uint32_t count, uint64_t *silent_ns, uint32_t *steps)
+{
+    kill(bed->pid, SIGSTOP);
+    assert_int_equal(bed_feed(bed, count), count);
+    kill(bed->pid, SIGCONT);
+    uint64_t beat = 0, note = mr_ring_stage_note(bed->events.shm, 0);
+    uint64_t beaten_ns = mr_clock_ns(), until_ns = beaten_ns + 60 * MR_NS_PER_S;
+    *silent_ns = 0;
+    *steps = 0;
+    while (note < bed->sequence) {
+        uint64_t now_ns = mr_clock_ns(), next = mr_ring_stage_note(bed->events.shm, 0);
+        uint64_t heard = atomic_load(&bed->cell->heartbeat_ns);
+        assert_true(now_ns < until_ns);
+        if (heard != beat)
+            beaten_ns = now_ns;
+        if (now_ns - beaten_ns > *silent_ns)
+            *silent_ns = now_ns - beaten_ns;
+        *steps += next != note;
+        beat = heard;
+        note = next;
+        bed_pump(bed, UINT32_MAX);
+        usleep(1000);
+    }
+}
+
+static void costly_expressions_do_not_make_a_turn_long(void **state)
+{
+    (void)state;
+    struct bed bed;
+    uint64_t silent_ns;
+    uint32_t steps;
+    bed_init(&bed, 1 << 18, 1 << 17);
+    subscribe_costly(&bed, 1000, 30);
+    subscribe_some(&bed);
+    bed_start(&bed);
+    bed_ready(&bed);
+    watch_work(&bed, 40, &silent_ns, &steps);
+    print_message("40 events: silent for %llu ms, handed over %u times\n",
+                  (unsigned long long)(silent_ns / MR_NS_PER_MS), steps);
+    assert_true(silent_ns < 200 * MR_NS_PER_MS);
+    assert_true(steps >= 10);
+    subscribe_costly(&bed, 2000, 2000);
+    bed_applied(&bed);
+    watch_work(&bed, 2, &silent_ns, &steps);
+    print_message("2 events: silent for %llu ms\n", (unsigned long long)(silent_ns / MR_NS_PER_MS));
+    assert_true(silent_ns < 200 * MR_NS_PER_MS);
+    bed_settled(&bed);
+    assert_int_equal(bed_counter(&bed, MR_COUNTER_MATCH_QUARANTINED), 0);
+    assert_int_equal(bed_end(&bed, SIGTERM), 0);
+    bed_fini(&bed);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -326,6 +403,7 @@ int main(void)
         cmocka_unit_test(an_idle_matcher_wakes_for_one_event),
         cmocka_unit_test(what_is_no_event_ends_the_process_with_a_text),
         cmocka_unit_test(a_subscription_that_is_no_program_stays_alone),
+        cmocka_unit_test(costly_expressions_do_not_make_a_turn_long),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
