@@ -79,6 +79,7 @@ struct mr_control {
     /* The pump's. */
     uint32_t pending; /* items that are not settled, and one while it is being handled */
     uint32_t found;   /* of a page */
+    uint32_t begun;   /* items of a REGISTER that are under way */
     STAILQ_ENTRY(mr_control) next;
 };
 void mr_control_fini(struct mr_control *control); /* texts and body; not the request itself */

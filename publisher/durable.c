@@ -272,11 +272,23 @@ static uint64_t collect(struct mr_pump *pump, uint64_t now_ns)
     return done;
 }
 
+/* A request that took up the time of an earlier turn, before any other. */
+static uint64_t go_on(struct mr_pump *pump, uint64_t now_ns)
+{
+    struct mr_control *control = pump->durable.unfinished;
+    if (!control)
+        return 0;
+    pump->durable.unfinished = NULL;
+    if (!mr_durable_go_on(pump, control, now_ns))
+        pump->durable.unfinished = control;
+    return 1;
+}
+
 static uint64_t take_controls(struct mr_pump *pump, uint64_t now_ns)
 {
     struct mr_durable *durable = &pump->durable;
     uint64_t done = 0;
-    while (done < TURN_CONTROLS && !durable->paging) {
+    while (done < TURN_CONTROLS && !durable->unfinished && (done == 0 || !mr_pump_is_late(pump))) {
         struct mr_control *control = mr_control_take(&durable->queue);
         if (!control)
             break;
@@ -287,7 +299,8 @@ static uint64_t take_controls(struct mr_pump *pump, uint64_t now_ns)
             control->done(control);
             continue;
         }
-        mr_durable_handle(pump, control, now_ns);
+        if (!mr_durable_handle(pump, control, now_ns))
+            durable->unfinished = control;
     }
     return done;
 }
@@ -297,16 +310,9 @@ void mr_durable_work(struct mr_pump *pump, uint64_t now_ns, uint64_t *done)
     struct mr_durable *durable = &pump->durable;
     uint64_t before = *done;
     *done += collect(pump, now_ns);
+    *done += go_on(pump, now_ns);
     *done += take_controls(pump, now_ns);
     pump->deliverer.queued |= *done > before; /* some answers go out through the sink */
-    if (durable->paging) {
-        ++*done;
-        struct mr_control *control = durable->paging;
-        if (mr_durable_view(pump, control, now_ns)) {
-            durable->paging = NULL;
-            control->done(control);
-        }
-    }
     if (!pump->reg.current)
         return;
     *done += expire(pump, now_ns);
@@ -345,11 +351,9 @@ static void answer_all(struct mr_pump *pump)
     TAILQ_FOREACH(s, &gateway->subscriptions, of_gateway)
     if (s->lease)
         mr_durable_settle(s, MR_CONTROL_UNAVAILABLE, why);
-    if (!durable->paging)
-        return;
-    mr_control_fail(durable->paging, MR_CONTROL_UNAVAILABLE, "%s", why);
-    durable->paging->done(durable->paging);
-    durable->paging = NULL;
+    if (durable->unfinished)
+        mr_durable_abandon(durable->unfinished, why);
+    durable->unfinished = NULL;
 }
 
 void mr_durable_close(struct mr_pump *pump)
@@ -376,6 +380,6 @@ void mr_durable_close(struct mr_pump *pump)
 bool mr_durable_look(const struct mr_pump *pump)
 {
     const struct mr_durable *durable = &pump->durable;
-    return durable->paging || mr_control_waiting(&durable->queue) ||
+    return durable->unfinished || mr_control_waiting(&durable->queue) ||
            (durable->keeper && mr_keeper_waiting(durable->keeper));
 }

@@ -19,7 +19,7 @@ struct mr_durable {
     struct mr_store_changes changes; /* of this turn */
     struct mr_store_changes failed;  /* deletions that the store did not take */
     uint64_t failed_ns;              /* when the last one of these failed */
-    struct mr_control *paging;       /* its page is not full yet; NULL: none */
+    struct mr_control *unfinished;   /* it took up its turn, and goes on in the next; NULL: none */
     char boot_id[MR_BOOT_ID_BYTES];
     uint64_t seen_kept_ns; /* when the gateways that are spoken for were written down last */
     bool open, closing;
@@ -66,8 +66,12 @@ enum mr_control_code mr_durable_kept(const struct mr_store_change *change, const
 bool mr_durable_reaches(const struct mr_scope *scope, const struct mr_subscription *s);
 struct mr_wire_limits mr_durable_limits(const struct mr_config *config);
 
-/* durable_requests.c: begin what a request asks for. */
-void mr_durable_handle(struct mr_pump *pump, struct mr_control *control, uint64_t now_ns);
+/* durable_requests.c: begin what a request asks for, or go on with it. False: go on in the next
+ * turn; true: it is or will be answered. */
+bool mr_durable_handle(struct mr_pump *pump, struct mr_control *control, uint64_t now_ns);
+bool mr_durable_go_on(struct mr_pump *pump, struct mr_control *control, uint64_t now_ns);
+/* What has not begun never will; what is under way is settled on its own. */
+void mr_durable_abandon(struct mr_control *control, const char *why);
 /* A subscription gets its place in table and journal, and its lease; its gateway is made when it is
  * not there. A marker that it asks for is not looked at: where it goes on, its gateway says. On
  * MR_OK it is on its way; MR_USAGE: the id is taken or its filters are none; MR_FULL, MR_RETRY: no

@@ -215,10 +215,15 @@ static void register_item(struct mr_pump *pump, struct mr_control *control, uint
     mr_count(pump->cell, MR_COUNTER_SUBSCRIBE, 1);
 }
 
-static void begin_register(struct mr_pump *pump, struct mr_control *control, uint64_t now_ns)
+/* As many as the turn has time for. False: there are more. */
+static bool register_items(struct mr_pump *pump, struct mr_control *control, uint64_t now_ns)
 {
-    for (uint32_t i = 0; i < control->item_count; i++)
-        register_item(pump, control, i, now_ns);
+    while (control->begun < control->item_count) {
+        register_item(pump, control, control->begun++, now_ns);
+        if (mr_pump_is_late(pump))
+            break;
+    }
+    return control->begun == control->item_count;
 }
 
 /* One whose id is known, that the token reaches. NULL: failed. */
@@ -493,14 +498,42 @@ void mr_durable_replaced(struct mr_pump *pump, const struct mr_store_change *cha
     mr_durable_part_done(control);
 }
 
-void mr_durable_handle(struct mr_pump *pump, struct mr_control *control, uint64_t now_ns)
+bool mr_durable_go_on(struct mr_pump *pump, struct mr_control *control, uint64_t now_ns)
+{
+    if (control->kind == MR_CONTROL_REGISTER) {
+        if (!register_items(pump, control, now_ns))
+            return false;
+        mr_durable_part_done(control);
+        return true;
+    }
+    if (!mr_durable_view(pump, control, now_ns))
+        return false;
+    control->done(control);
+    return true;
+}
+
+void mr_durable_abandon(struct mr_control *control, const char *why)
+{
+    if (control->kind != MR_CONTROL_REGISTER) {
+        mr_control_fail(control, MR_CONTROL_UNAVAILABLE, "%s", why);
+        control->done(control);
+        return;
+    }
+    while (control->begun < control->item_count)
+        fail_item(&control->items[control->begun++], MR_CONTROL_UNAVAILABLE, why);
+    mr_durable_part_done(control);
+}
+
+bool mr_durable_handle(struct mr_pump *pump, struct mr_control *control, uint64_t now_ns)
 {
     control->log_id = pump->deliverer.log_id;
     control->pending = 1; /* nobody answers before all of it has begun */
     switch (control->kind) {
     case MR_CONTROL_REGISTER:
-        begin_register(pump, control, now_ns);
-        break;
+    case MR_CONTROL_GET:
+    case MR_CONTROL_LIST:
+    case MR_CONTROL_EXPLAIN:
+        return mr_durable_go_on(pump, control, now_ns);
     case MR_CONTROL_REPLACE:
         replace(pump, control, now_ns);
         break;
@@ -513,15 +546,7 @@ void mr_durable_handle(struct mr_pump *pump, struct mr_control *control, uint64_
     case MR_CONTROL_REMOVE_GATEWAY:
         remove_gateway(pump, control);
         break;
-    case MR_CONTROL_GET:
-    case MR_CONTROL_LIST:
-    case MR_CONTROL_EXPLAIN:
-        control->pending = 0;
-        if (mr_durable_view(pump, control, now_ns))
-            control->done(control);
-        else
-            pump->durable.paging = control;
-        return;
     }
     mr_durable_part_done(control);
+    return true;
 }

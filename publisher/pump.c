@@ -13,6 +13,8 @@ enum { TURN_RECORDS = 1024, PATH_BYTES = 4096 };
 #define CLOSE_NS (5 * MR_NS_PER_S)
 /* While something is awaited that nobody rings for. */
 #define SOON_NS MR_NS_PER_MS
+/* What requests may take of a turn: deliveries go in between. */
+#define REQUESTS_NS (5 * MR_NS_PER_MS)
 
 enum mr_rc mr_pump_open(struct mr_pump **out, struct mr_process *process,
                         const struct mr_sink_ops *sink, struct mr_err *err)
@@ -399,6 +401,7 @@ enum mr_rc mr_pump_turn(struct mr_pump *pump, uint64_t now_ns, uint64_t *done, s
 {
     struct mr_err missing = {0};
     enum mr_rc rc = follow_rings(pump, done, &missing);
+    pump->turn_until_ns = now_ns + REQUESTS_NS;
     pump->deliverer.turn_us = mr_clock_wall_us();
     if (rc == MR_OK && pump->current->generation != 0)
         rc = work(pump, now_ns, done, &missing);
@@ -411,6 +414,11 @@ enum mr_rc mr_pump_turn(struct mr_pump *pump, uint64_t now_ns, uint64_t *done, s
     if (rc != MR_OK)
         *err = missing;
     return rc;
+}
+
+bool mr_pump_is_late(const struct mr_pump *pump)
+{
+    return mr_clock_ns() >= pump->turn_until_ns;
 }
 
 bool mr_pump_look(void *context)

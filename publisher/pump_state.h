@@ -20,8 +20,9 @@ struct mr_pump {
     struct mr_shard_set *current; /* one of sets; generation 0: not attached */
     struct mr_shard_set *next;    /* the other one: a set that is being prepared, or generation 0 */
     struct mr_shard_set sets[2];
-    bool ready;   /* the supervisor has been told */
-    bool serving; /* health checks have been told */
+    uint64_t turn_until_ns; /* requests that come behind it go on in the next turn */
+    bool ready;             /* the supervisor has been told */
+    bool serving;           /* health checks have been told */
 
     struct mr_register reg;
     bool reg_open;
@@ -45,6 +46,9 @@ struct mr_pump {
     bool has_request;
 };
 
+/* pump.c: have the requests of this turn had their time? A program of many patterns takes long to
+ * compile, an expression to run. Each of those who ask does one piece all the same. */
+bool mr_pump_is_late(const struct mr_pump *pump);
 /* requests.c: take what peers ask for; subscriptions go into the journal. */
 MR_MUST_USE enum mr_rc mr_pump_take_requests(struct mr_pump *pump, uint64_t now_ns, uint64_t *done,
                                              struct mr_err *err);

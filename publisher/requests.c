@@ -255,7 +255,7 @@ static enum mr_rc handle(struct mr_pump *pump, const struct mr_request *request,
 enum mr_rc mr_pump_take_requests(struct mr_pump *pump, uint64_t now_ns, uint64_t *done,
                                  struct mr_err *err)
 {
-    for (uint32_t i = 0; i < TURN_REQUESTS; i++) {
+    for (uint32_t i = 0; i < TURN_REQUESTS && (i == 0 || !mr_pump_is_late(pump)); i++) {
         if (!pump->has_request && pump->sink->ops->poll(pump->sink, &pump->request) != MR_OK)
             return MR_OK;
         pump->has_request = false;

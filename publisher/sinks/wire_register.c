@@ -32,6 +32,10 @@ static enum mr_rc count_items(struct mr_str message, struct mr_wire_register *ou
     if (reader.problem)
         return mr_reject(err, MR_CORRUPT, "register: expected a protobuf message, but %s",
                          reader.problem);
+    if (control->item_count > MR_WIRE_REGISTER_MAX)
+        return mr_reject(err, MR_CORRUPT,
+                         "register.subscriptions: expected at most %d in a message, got %u",
+                         MR_WIRE_REGISTER_MAX, control->item_count);
     return MR_OK;
 }
 

@@ -5,6 +5,10 @@
 #include "publisher/control.h"
 #include "publisher/sinks/wire.h"
 
+/* What one message may register: an item takes a few hundred bytes of memory, two of the message.
+ */
+enum { MR_WIRE_REGISTER_MAX = 10000 };
+
 struct mr_wire_register {
     struct mr_control control; /* items: owned */
     struct mr_wire_arena arena;

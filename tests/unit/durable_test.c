@@ -241,6 +241,98 @@ static void a_renewal_while_filters_are_replaced_leaves_the_new_ones_in_the_stor
     }
 }
 
+enum { LONG_ITEMS = 24 };
+
+/* A registration of many subscriptions, whose patterns take milliseconds each to compile. */
+struct long_ask {
+    struct mr_control control; /* first */
+    struct mr_control_item items[LONG_ITEMS];
+    char ids[LONG_ITEMS][8];
+    char cel[LONG_ITEMS][4096];
+    uint32_t answers;
+};
+
+static void long_answered(struct mr_control *control)
+{
+    ((struct long_ask *)control)->answers++;
+}
+
+static struct long_ask *ask_long(void)
+{
+    struct long_ask *a = calloc(1, sizeof *a);
+    assert_non_null(a);
+    for (uint32_t i = 0; i < LONG_ITEMS; i++) {
+        struct mr_control_item *item = &a->items[i];
+        char *cel = a->cel[i];
+        size_t len;
+        snprintf(a->ids[i], sizeof a->ids[i], "l%u", i);
+        for (uint32_t k = 0; k < 40; k++)
+            snprintf(cel + strlen(cel), sizeof a->cel[i] - strlen(cel),
+                     "%sdoc.s.matches('(a|b%u){1,100}(x|y){1,200}c%u')", k ? " || " : "", k, i);
+        item->subscribe = (struct mr_request){.kind = MR_REQUEST_SUBSCRIBE,
+                                              .subscription_id = mr_str_from(a->ids[i]),
+                                              .database = MR_STR("db"),
+                                              .collection = MR_STR("c0"),
+                                              .cel = mr_str_from(cel)};
+        item->spec.data = mr_spec_encode(&item->subscribe, &len);
+        item->spec.len = len;
+    }
+    a->control = (struct mr_control){.kind = MR_CONTROL_REGISTER,
+                                     .gateway = MR_STR("g1"),
+                                     .ttl_s = 60,
+                                     .items = a->items,
+                                     .item_count = LONG_ITEMS,
+                                     .done = long_answered};
+    mr_control_put(mr_pump_controls(pump), &a->control);
+    return a;
+}
+
+static void free_long(struct long_ask *a)
+{
+    for (uint32_t i = 0; i < LONG_ITEMS; i++)
+        free((char *)(uintptr_t)a->items[i].spec.data);
+    mr_control_fini(&a->control);
+    free(a);
+}
+
+static void a_long_registration_goes_on_turn_by_turn(void **state)
+{
+    (void)state;
+    start_with("memory", 2);
+    struct long_ask *a = ask_long();
+    struct ask behind;
+    ask(&behind, MR_CONTROL_REGISTER, "g1", "behind", 0);
+    uint32_t begun = 0, rounds = 0;
+    for (; begun < LONG_ITEMS; rounds++) {
+        turn();
+        assert_true(a->control.begun > begun && a->control.begun - begun <= LONG_ITEMS / 2);
+        assert_int_equal(a->answers, 0);
+        begun = a->control.begun;
+        assert_true(begun == LONG_ITEMS || !named("behind"));
+    }
+    assert_true(rounds > 2);
+    assert_int_equal(finish(&behind), MR_CONTROL_OK);
+    assert_int_equal(a->answers, 1);
+    for (uint32_t i = 0; i < LONG_ITEMS; i++)
+        assert_int_equal(a->items[i].code, MR_CONTROL_OK);
+    free_long(a);
+    stop();
+}
+
+static void a_long_registration_is_answered_when_the_publisher_stops(void **state)
+{
+    (void)state;
+    start_with("memory", 2);
+    struct long_ask *a = ask_long();
+    turn();
+    assert_in_range(a->control.begun, 1, LONG_ITEMS - 1);
+    stop();
+    assert_int_equal(a->answers, 1);
+    for (uint32_t i = 0; i < LONG_ITEMS; i++)
+        assert_int_equal(a->items[i].code, MR_CONTROL_UNAVAILABLE);
+    free_long(a);
+}
+
 int main(void)
 {
     mr_log_setup(MR_LOG_ERROR, MR_LOG_TEXT, "test");
@@ -253,6 +345,8 @@ int main(void)
         cmocka_unit_test(a_catch_up_gets_all_that_the_old_filters_matched_before_they_are_replaced),
         cmocka_unit_test(a_gateway_that_comes_while_filters_are_replaced_keeps_the_old_ones),
         cmocka_unit_test(a_renewal_while_filters_are_replaced_leaves_the_new_ones_in_the_store),
+        cmocka_unit_test(a_long_registration_goes_on_turn_by_turn),
+        cmocka_unit_test(a_long_registration_is_answered_when_the_publisher_stops),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
