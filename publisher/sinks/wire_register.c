@@ -6,12 +6,14 @@
 #include "proto/streamer_fields.h"
 #include "publisher/spec.h"
 
-static enum mr_rc count_items(struct mr_str message, struct mr_wire_register *out,
+/* Everything but the items, and how many there are; there is nothing of them to be freed yet. */
+static enum mr_rc count_items(struct mr_str message, struct mr_wire_register *out, uint32_t *count,
                               struct mr_err *err)
 {
     struct mr_pb_reader reader = mr_pb_read(message);
     struct mr_pb_field field;
     struct mr_control *control = &out->control;
+    *count = 0;
     while (mr_pb_next(&reader, &field)) {
         bool text = field.number == MR_FIELD_REGISTER_GATEWAY_ID ||
                     field.number == MR_FIELD_REGISTER_SUBSCRIPTIONS;
@@ -27,15 +29,15 @@ static enum mr_rc count_items(struct mr_str message, struct mr_wire_register *ou
         else if (field.number == MR_FIELD_REGISTER_REQUEST_ID)
             out->request_id = field.value;
         else if (field.number == MR_FIELD_REGISTER_SUBSCRIPTIONS)
-            control->item_count++;
+            ++*count;
     }
     if (reader.problem)
         return mr_reject(err, MR_CORRUPT, "register: expected a protobuf message, but %s",
                          reader.problem);
-    if (control->item_count > MR_WIRE_REGISTER_MAX)
+    if (*count > MR_WIRE_REGISTER_MAX)
         return mr_reject(err, MR_CORRUPT,
                          "register.subscriptions: expected at most %d in a message, got %u",
-                         MR_WIRE_REGISTER_MAX, control->item_count);
+                         MR_WIRE_REGISTER_MAX, *count);
     return MR_OK;
 }
 
@@ -53,11 +55,10 @@ enum mr_rc mr_wire_decode_register(struct mr_str message, const struct mr_wire_l
 {
     struct mr_control *control = &out->control;
     control->kind = MR_CONTROL_REGISTER;
-    enum mr_rc rc = count_items(message, out, err);
+    uint32_t count;
+    enum mr_rc rc = count_items(message, out, &count, err);
     if (rc != MR_OK)
         return rc;
-    uint32_t count = control->item_count;
-    control->item_count = 0; /* of those that are decoded */
     control->items = calloc(count ? count : 1, sizeof *control->items);
     if (!control->items)
         return mr_reject(err, MR_FATAL, "decode a request: out of memory");

@@ -44,6 +44,8 @@ BROKEN = [
      "unsubscribe.subscription_id: expected the id of a subscription"),
     ("heartbeat time is text", field(3, field(2, b"x")), Code.INVALID_ARGUMENT,
      "heartbeat.timestamp: expected a number"),
+    ("register: cut short behind a subscription", b"\xa2\x06\x03\x1a\x00\x0a", Code.INVALID_ARGUMENT,
+     "register: expected a protobuf message, but it ends within a number"),
     ("register: 10001 subscriptions", b"\xa2\x06\xa2\x9c\x01" + b"\x1a\x00" * 10001, Code.INVALID_ARGUMENT,
      "register.subscriptions: expected at most 10000 in a message, got 10001"),
     ("message over the limit", subscribe_bytes(b"\x12\xff\xff\xff\x7f") + b"x" * 5000000,
