@@ -1,9 +1,8 @@
 #include "puller/sources/pg_time.h"
 
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 
+#include "proto/json_number.h"
 #include "puller/sources/pg_decode.h"
 
 enum { DAYS_1970_TO_2000 = 10957 };
@@ -143,15 +142,29 @@ bool mr_pg_time_parse_ms(struct mr_str text, int64_t *ms)
     return in.at == in.end;
 }
 
-static size_t written(int len)
+/* The texts that follow are all shorter than MR_PG_TIME_TEXT_MAX, whatever the numbers. */
+static size_t put_text(char *out, const char *text)
 {
-    return len < 0 ? 0 : len >= MR_PG_TIME_TEXT_MAX ? MR_PG_TIME_TEXT_MAX - 1 : (size_t)len;
+    size_t len = strlen(text);
+    memcpy(out, text, len);
+    return len;
 }
 
-/* Append to what has been written; keeps within the buffer. */
-static size_t append(char out[MR_PG_TIME_TEXT_MAX], size_t len, const char *text)
+/* At least width digits. */
+static size_t put_number(char *out, int64_t value, size_t width)
 {
-    return written((int)len + snprintf(out + len, MR_PG_TIME_TEXT_MAX - len, "%s", text));
+    char digits[MR_TEXT_INT_MAX];
+    size_t len = mr_text_int(digits, value), zeros = width > len ? width - len : 0;
+    memset(out, '0', zeros);
+    memcpy(out + zeros, digits, len);
+    return zeros + len;
+}
+
+/* A sign that parts two numbers, and the second one. */
+static size_t put_next(char *out, char sign, int64_t value, size_t width)
+{
+    *out = sign;
+    return 1 + put_number(out + 1, value, width);
 }
 
 static size_t format_date_of(int64_t days_1970, char out[MR_PG_TIME_TEXT_MAX], bool *bc)
@@ -160,30 +173,30 @@ static size_t format_date_of(int64_t days_1970, char out[MR_PG_TIME_TEXT_MAX], b
     int month, day;
     civil_of_days(days_1970, &year, &month, &day);
     *bc = year <= 0;
-    return written(snprintf(out, MR_PG_TIME_TEXT_MAX, "%04" PRId64 "-%02d-%02d",
-                            *bc ? 1 - year : year, month, day));
+    size_t len = put_number(out, *bc ? 1 - year : year, 4);
+    len += put_next(out + len, '-', month, 2);
+    return len + put_next(out + len, '-', day, 2);
 }
 
 size_t mr_pg_date_format(int32_t pg_days, char out[MR_PG_TIME_TEXT_MAX])
 {
     if (pg_days == INT32_MAX || pg_days == INT32_MIN)
-        return append(out, 0, pg_days < 0 ? "-infinity" : "infinity");
+        return put_text(out, pg_days < 0 ? "-infinity" : "infinity");
     bool bc;
     size_t len = format_date_of((int64_t)pg_days + DAYS_1970_TO_2000, out, &bc);
-    return bc ? append(out, len, " BC") : len;
+    return bc ? len + put_text(out + len, " BC") : len;
 }
 
 /* "HH:MM:SS" with as many digits of a second as needed. */
-static size_t format_clock(int64_t us, char out[MR_PG_TIME_TEXT_MAX])
+static size_t format_clock(int64_t us, char *out)
 {
     int64_t s = us / US_PER_S, fraction = us % US_PER_S;
-    size_t len =
-        written(snprintf(out, MR_PG_TIME_TEXT_MAX, "%02" PRId64 ":%02" PRId64 ":%02" PRId64,
-                         s / 3600, s / 60 % 60, s % 60));
+    size_t len = put_number(out, s / 3600, 2);
+    len += put_next(out + len, ':', s / 60 % 60, 2);
+    len += put_next(out + len, ':', s % 60, 2);
     if (fraction == 0)
         return len;
-    len =
-        written((int)len + snprintf(out + len, MR_PG_TIME_TEXT_MAX - len, ".%06" PRId64, fraction));
+    len += put_next(out + len, '.', fraction, 6);
     while (out[len - 1] == '0')
         len--;
     return len;
@@ -192,17 +205,15 @@ static size_t format_clock(int64_t us, char out[MR_PG_TIME_TEXT_MAX])
 size_t mr_pg_timestamp_format(int64_t pg_us, bool with_zone, char out[MR_PG_TIME_TEXT_MAX])
 {
     if (pg_us == INT64_MAX || pg_us == INT64_MIN)
-        return append(out, 0, pg_us < 0 ? "-infinity" : "infinity");
+        return put_text(out, pg_us < 0 ? "-infinity" : "infinity");
     int64_t days = divide_down(pg_us, US_PER_DAY);
-    char clock[MR_PG_TIME_TEXT_MAX];
-    clock[format_clock(pg_us - days * US_PER_DAY, clock)] = '\0';
     bool bc;
     size_t len = format_date_of(days + DAYS_1970_TO_2000, out, &bc);
-    len = append(out, len, " ");
-    len = append(out, len, clock);
+    out[len++] = ' ';
+    len += format_clock(pg_us - days * US_PER_DAY, out + len);
     if (with_zone)
-        len = append(out, len, "+00");
-    return bc ? append(out, len, " BC") : len;
+        len += put_text(out + len, "+00");
+    return bc ? len + put_text(out + len, " BC") : len;
 }
 
 size_t mr_pg_timeofday_format(int64_t us, int32_t zone_s, char out[MR_PG_TIME_TEXT_MAX])
@@ -211,13 +222,12 @@ size_t mr_pg_timeofday_format(int64_t us, int32_t zone_s, char out[MR_PG_TIME_TE
     if (zone_s == INT32_MIN)
         return len;
     int32_t east = abs(zone_s);
-    char zone[32];
-    int n = snprintf(zone, sizeof zone, "%c%02d", zone_s > 0 ? '-' : '+', east / 3600);
+    len += put_next(out + len, zone_s > 0 ? '-' : '+', east / 3600, 2);
     if (east % 3600 != 0)
-        n += snprintf(zone + n, sizeof zone - (size_t)n, ":%02d", east / 60 % 60);
+        len += put_next(out + len, ':', east / 60 % 60, 2);
     if (east % 60 != 0)
-        snprintf(zone + n, sizeof zone - (size_t)n, ":%02d", east % 60);
-    return append(out, len, zone);
+        len += put_next(out + len, ':', east % 60, 2);
+    return len;
 }
 
 size_t mr_pg_interval_format(int64_t us, int32_t days, int32_t months,
@@ -226,24 +236,24 @@ size_t mr_pg_interval_format(int64_t us, int32_t days, int32_t months,
     const struct {
         int32_t value;
         const char *unit;
-    } parts[] = {{months / 12, "year"}, {months % 12, "mon"}, {days, "day"}};
+    } parts[] = {{months / 12, " year"}, {months % 12, " mon"}, {days, " day"}};
     size_t len = 0;
     bool before = false; /* the last part was negative, so a positive one states its sign */
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         int32_t value = parts[i].value;
         if (value == 0)
             continue;
-        len = written((int)len + snprintf(out + len, MR_PG_TIME_TEXT_MAX - len, "%s%s%d %s%s",
-                                          len ? " " : "", before && value > 0 ? "+" : "", value,
-                                          parts[i].unit, value == 1 ? "" : "s"));
+        len += put_text(out + len, len ? " " : "");
+        len += put_text(out + len, before && value > 0 ? "+" : "");
+        len += put_number(out + len, value, 1);
+        len += put_text(out + len, parts[i].unit);
+        len += put_text(out + len, value == 1 ? "" : "s");
         before = value < 0;
     }
     if (len != 0 && us == 0)
         return len;
-    char clock[MR_PG_TIME_TEXT_MAX];
     int64_t magnitude = us == INT64_MIN ? INT64_MAX : us < 0 ? -us : us;
-    clock[format_clock(magnitude, clock)] = '\0';
-    len = append(out, len, len ? " " : "");
-    len = append(out, len, us < 0 ? "-" : before ? "+" : "");
-    return append(out, len, clock);
+    len += put_text(out + len, len ? " " : "");
+    len += put_text(out + len, us < 0 ? "-" : before ? "+" : "");
+    return len + format_clock(magnitude, out + len);
 }
