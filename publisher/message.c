@@ -44,16 +44,21 @@ static char *put_trace(char *at, struct mr_marker marker)
     return put(at, MR_STR("-00\r\n"));
 }
 
-size_t mr_message_place_headers(struct mr_marker marker, const char *format,
-                                char out[MR_MESSAGE_HEADERS_MAX])
+static char *put_place(char *at, struct mr_marker marker, const char *format)
 {
     char position[MR_MARKER_TEXT_MAX];
     size_t position_len = mr_marker_format(marker, position);
-    char *at = put(out, MR_STR("Millrace-Position: "));
+    at = put(at, MR_STR("Millrace-Position: "));
     at = put(at, (struct mr_str){position, position_len});
     at = put(at, MR_STR("\r\nMillrace-Format: "));
     at = put(put(at, mr_str_from(format)), MR_STR("\r\n"));
-    return (size_t)(put_trace(at, marker) - out);
+    return put_trace(at, marker);
+}
+
+size_t mr_message_place_headers(struct mr_marker marker, const char *format,
+                                char out[MR_MESSAGE_HEADERS_MAX])
+{
+    return (size_t)(put_place(out, marker, format) - out);
 }
 
 size_t mr_message_headers(const struct mr_event *event, struct mr_marker marker, const char *format,
@@ -65,8 +70,7 @@ size_t mr_message_headers(const struct mr_event *event, struct mr_marker marker,
     at = put(at, (struct mr_str){id, id_len});
     at = put(at, MR_STR("\r\nMillrace-Operation: "));
     at = put(at, mr_str_from(mr_operation_name((enum mr_operation)event->head.op)));
-    at = put(at, MR_STR("\r\n"));
-    at += mr_message_place_headers(marker, format, at);
+    at = put_place(put(at, MR_STR("\r\n")), marker, format);
     MR_ASSERT(at - out <= MR_MESSAGE_HEADERS_MAX);
     return (size_t)(at - out);
 }
