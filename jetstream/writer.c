@@ -11,9 +11,10 @@
 #include "jetstream/ack.h"
 
 enum {
-    BURST = 256,    /* messages between two looks at the socket */
-    ASK_EVERY = 32, /* messages of a lane for one acknowledgement, while there are more to send */
-    OVERHEAD = 512, /* bytes of headers that this folder adds */
+    BURST = 256,     /* messages between two looks at the socket */
+    ASK_EVERY = 128, /* messages of a lane for one acknowledgement, while there are more to send */
+    ROOM_SHARE = 8,  /* a window that was full is written to again when this part of it is free */
+    OVERHEAD = 512,  /* bytes of headers that this folder adds */
 };
 
 struct lane {
@@ -349,13 +350,20 @@ static uint64_t in_flight_max(const struct mr_js_writer *w)
     return w->breaker.state == MR_BREAKER_HALF_OPEN ? 1 : w->options.in_flight_max;
 }
 
-/* How far may be sent now. */
+/* How far may be sent now. Where more waits than the window has room for, not in many small pieces:
+ * each would wake the server. */
 static uint64_t burst_end(const struct mr_js_writer *w)
 {
-    uint64_t end = tail_of(w), head = head_of(w);
-    uint64_t window = in_flight_max(w);
-    end = end < head + window ? end : head + window;
+    uint64_t tail = tail_of(w), window = in_flight_max(w), limit = head_of(w) + window;
+    if (tail > limit && limit - w->next < window / ROOM_SHARE)
+        return w->next;
+    uint64_t end = tail < limit ? tail : limit;
     return end < w->next + BURST ? end : w->next + BURST;
+}
+
+bool mr_js_writer_full(const struct mr_js_writer *w)
+{
+    return tail_of(w) > w->next && burst_end(w) == w->next;
 }
 
 static enum mr_rc send_burst(struct mr_js_writer *w, uint64_t *done, struct mr_err *err)
@@ -463,7 +471,7 @@ enum mr_rc mr_js_writer_work(struct mr_js_writer *w, uint64_t timeout_ns, uint64
             return rc;
     }
     enum mr_rc rc = send_burst(w, done, err);
-    bool blocked = w->full || w->next >= head_of(w) + in_flight_max(w);
+    bool blocked = w->full || mr_js_writer_full(w);
     bool sleeps = rc == MR_OK && *done == 0 && timeout_ns > 0 &&
                   (blocked || mr_js_outbox_may_sleep(w->outbox, w->next));
     if (rc == MR_OK)

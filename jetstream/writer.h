@@ -67,5 +67,7 @@ void mr_js_writer_failed(struct mr_js_writer *writer);
 
 const struct mr_js_writer_stats *mr_js_writer_stats(const struct mr_js_writer *writer);
 const struct mr_breaker *mr_js_writer_breaker(const struct mr_js_writer *writer);
+/* More waits than the window of messages under way has room for now. */
+bool mr_js_writer_full(const struct mr_js_writer *w);
 bool mr_js_writer_connected(const struct mr_js_writer *writer);
 #endif

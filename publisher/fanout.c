@@ -17,10 +17,11 @@ enum {
     PATH_BYTES = 4096,
 };
 #define IDLE_NS (100 * MR_NS_PER_MS)
-#define FLIGHT_NS                                                                            \
-    (100 * MR_NS_PER_US)           /* between two looks at the log while answers are awaited \
-                                    */
-#define LOG_NS (20 * MR_NS_PER_MS) /* between two tries to open the log */
+#define FLIGHT_NS                                                                             \
+    (100 * MR_NS_PER_US)            /* between two looks at the log while answers are awaited \
+                                     */
+#define FULL_NS (2 * MR_NS_PER_MS)  /* and while more waits than may be sent */
+#define LOG_NS  (20 * MR_NS_PER_MS) /* between two tries to open the log */
 
 /* A stream that is written: one for all collections, or one each. */
 struct lane {
@@ -247,7 +248,8 @@ static void turn(struct mr_fanout *f)
     }
     bool pending = mr_js_outbox_pending_tag(&f->outbox) != UINT64_MAX;
     bool connected = mr_js_writer_connected(f->writer);
-    uint64_t timeout_ns = connected ? (pending ? FLIGHT_NS : 0) : IDLE_NS;
+    uint64_t flight_ns = mr_js_writer_full(f->writer) ? FULL_NS : FLIGHT_NS;
+    uint64_t timeout_ns = connected ? (pending ? flight_ns : 0) : IDLE_NS;
     rc = mr_js_writer_work(f->writer, read > 0 && connected ? 0 : timeout_ns, &sent, &err);
     if (rc != MR_OK)
         mr_log_warn("fanout", "failed", "stream=%s why=\"%s\"",
