@@ -492,6 +492,10 @@ static void a_registration_keeps_what_it_understands_of_a_message_and_no_more(vo
     assert_int_equal(back.predicates[0].value.integer, 7);
     mr_wire_arena_fini(&arena);
     mr_wire_register_fini(&out);
+    out = (struct mr_wire_register){0};
+    struct mr_str cut = {(const char *)message, (size_t)(end - message) - 1};
+    assert_int_equal(mr_wire_decode_register(cut, &limits, &out, &err), MR_CORRUPT);
+    mr_wire_register_fini(&out);
     free(message);
     free(item);
 }
