@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "common/clock.h"
 #include "matcher/engine/engine.h"
 #include "proto/match.h"
 #include "publisher/pump_state.h"
@@ -10,9 +11,10 @@
  * it has so many bytes: their filters can be as long as a message. */
 enum {
     TURN_SLOTS = 4096,
-    TURN_EXPLAIN_SLOTS = 512,
-    TURN_EXPLAINED = 64, /* each of its filters is compiled, to say which of them hold */
     TURN_RECORD_BYTES = 1 << 20,
+    /* Matched at a time for an explanation, which goes on as long as its turn has time. */
+    CHUNK_SLOTS = 512,
+    CHUNK_CODE = 16, /* expressions: each may run for a millisecond or two */
     PAGE_BYTES = 1 << 20,
 };
 
@@ -99,6 +101,23 @@ static bool load_program(const struct mr_subscription *s, struct mr_program *out
     return mr_program_load(head + 1, s->record_len - sizeof *head, out) == MR_OK;
 }
 
+static void beat(void *process)
+{
+    mr_process_beat(process, mr_clock_ns());
+}
+
+/* An engine for an explanation. One filter can have so much code that it alone takes long. NULL:
+ * out of memory. */
+static struct mr_engine *make_engine(const struct mr_pump *pump)
+{
+    struct mr_engine *engine;
+    struct mr_err err;
+    if (mr_engine_create(&engine, &err) != MR_OK)
+        return NULL;
+    mr_engine_set_pulse(engine, beat, pump->process);
+    return engine;
+}
+
 /* Does one filter or the expression, on its own, hold for the event? */
 static bool holds(const struct mr_pump *pump, const struct mr_control_event *event,
                   const struct mr_predicate *predicate, struct mr_str cel)
@@ -111,12 +130,12 @@ static bool holds(const struct mr_pump *pump, const struct mr_control_event *eve
     void *bytes;
     uint32_t len;
     struct mr_err err;
-    struct mr_engine *engine = NULL;
     const uint64_t *ids;
     bool result = false;
     if (mr_program_compile(pump->compiler, &source, &bytes, &len, &err) != MR_OK)
         return false;
-    if (mr_engine_create(&engine, &err) == MR_OK && mr_engine_add(engine, 1, bytes, len) == MR_OK)
+    struct mr_engine *engine = make_engine(pump);
+    if (engine && mr_engine_add(engine, 1, bytes, len) == MR_OK)
         result = mr_engine_match(engine, &event->event, &ids) == 1;
     mr_engine_destroy(&engine);
     free(bytes);
@@ -295,16 +314,33 @@ static void put_explained(const struct mr_pump *pump, struct mr_control *control
     mr_json_put_raw(json, MR_STR("}"));
 }
 
+/* How many expressions a program runs. */
+static uint32_t count_code(const struct mr_subscription *s)
+{
+    struct mr_program program;
+    uint32_t count = 0;
+    if (!load_program(s, &program))
+        return 0;
+    for (uint32_t i = 0; i < program.leaf_count; i++) {
+        struct mr_predicate predicate;
+        mr_program_predicate(&program, i, &predicate);
+        count += predicate.op == MR_PRED_CODE;
+    }
+    return count;
+}
+
 /* Have the subscriptions of some slots in an engine of their own, under their slots + 1: what
  * matches there, matches live. Returns the slot behind them. */
 static uint32_t gather(const struct mr_pump *pump, const struct mr_control *control,
                        struct mr_engine *engine)
 {
     const struct mr_subscriptions *table = &pump->table;
-    uint32_t slot = control->page.cursor, end = slot + TURN_EXPLAIN_SLOTS;
+    uint32_t slot = control->page.cursor, end = slot + CHUNK_SLOTS, code = 0;
     uint64_t record_bytes = 0;
     for (; slot < table->slot_count && slot < end && record_bytes < TURN_RECORD_BYTES; slot++) {
         const struct mr_subscription *s = mr_subscription_at(table, slot);
+        if (code >= CHUNK_CODE)
+            break;
         if (is_hidden(s) || !mr_durable_reaches(control->scope, s))
             continue;
         const struct mr_subscribe_head *head = s->record;
@@ -313,37 +349,50 @@ static uint32_t gather(const struct mr_pump *pump, const struct mr_control *cont
         if (rc != MR_OK)
             break;
         record_bytes += s->record_len;
+        code += count_code(s);
     }
     return slot > control->page.cursor ? slot : slot + 1;
+}
+
+/* Explain what matches among some slots, and move the cursor behind them, or to where the turn's
+ * time is over. False: out of memory. */
+static bool explain_chunk(struct mr_pump *pump, struct mr_control *control)
+{
+    const uint64_t *ids;
+    struct mr_engine *engine = make_engine(pump);
+    if (!engine)
+        return false;
+    uint32_t next = gather(pump, control, engine);
+    uint32_t count = mr_engine_match(engine, &control->event.event, &ids);
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t slot = (uint32_t)ids[i] - 1;
+        if (is_full(control) || (i > 0 && mr_pump_is_late(pump))) {
+            next = slot;
+            break;
+        }
+        put_explained(pump, control, mr_subscription_at(&pump->table, slot), true);
+        beat(pump->process);
+    }
+    mr_engine_destroy(&engine);
+    control->page.cursor = next;
+    return true;
 }
 
 static bool explain(struct mr_pump *pump, struct mr_control *control)
 {
     const struct mr_subscriptions *table = &pump->table;
-    struct mr_engine *engine = NULL;
-    struct mr_err err;
-    const uint64_t *ids;
     begin_page(control);
-    if (mr_engine_create(&engine, &err) != MR_OK) {
-        mr_control_fail(control, MR_CONTROL_UNAVAILABLE, "out of memory, try again");
-        return true;
-    }
-    uint32_t next = gather(pump, control, engine);
-    uint32_t count = mr_engine_match(engine, &control->event.event, &ids);
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t slot = (uint32_t)ids[i] - 1;
-        if (is_full(control) || i == TURN_EXPLAINED) {
-            next = slot;
-            break;
+    do {
+        if (!explain_chunk(pump, control)) {
+            mr_control_fail(control, MR_CONTROL_UNAVAILABLE, "out of memory, try again");
+            return true;
         }
-        put_explained(pump, control, mr_subscription_at(table, slot), true);
-    }
-    mr_engine_destroy(&engine);
-    control->page.cursor = next;
-    if (next < table->slot_count && !is_full(control))
-        return false;
-    end_page(control, next < table->slot_count ? next : 0);
-    return true;
+        if (control->page.cursor >= table->slot_count || is_full(control)) {
+            end_page(control, control->page.cursor < table->slot_count ? control->page.cursor : 0);
+            return true;
+        }
+    } while (!mr_pump_is_late(pump));
+    return false;
 }
 
 /* One that is named is explained, whether it matches or not. */
@@ -351,11 +400,10 @@ static void explain_one(struct mr_pump *pump, struct mr_control *control,
                         const struct mr_subscription *s)
 {
     const struct mr_subscribe_head *head = s->record;
-    struct mr_engine *engine = NULL;
-    struct mr_err err;
+    struct mr_engine *engine = make_engine(pump);
     const uint64_t *ids;
     bool matches =
-        mr_engine_create(&engine, &err) == MR_OK &&
+        engine &&
         mr_engine_add(engine, 1, head + 1, s->record_len - (uint32_t)sizeof *head) == MR_OK &&
         mr_engine_match(engine, &control->event.event, &ids) == 1;
     mr_engine_destroy(&engine);

@@ -241,9 +241,9 @@ static void a_renewal_while_filters_are_replaced_leaves_the_new_ones_in_the_stor
     }
 }
 
-enum { LONG_ITEMS = 24 };
+enum { LONG_ITEMS = 48 };
 
-/* A registration of many subscriptions, whose patterns take milliseconds each to compile. */
+/* A registration of many subscriptions. */
 struct long_ask {
     struct mr_control control; /* first */
     struct mr_control_item items[LONG_ITEMS];
@@ -257,7 +257,24 @@ static void long_answered(struct mr_control *control)
     ((struct long_ask *)control)->answers++;
 }
 
-static struct long_ask *ask_long(void)
+/* Patterns that take milliseconds to compile. */
+static void slow_to_compile(char *cel, size_t size, uint32_t number)
+{
+    for (uint32_t i = 0; i < 40; i++)
+        snprintf(cel + strlen(cel), size - strlen(cel),
+                 "%sdoc.s.matches('(a|b%u){1,100}(x|y){1,200}c%u')", i ? " || " : "", i, number);
+}
+
+/* True, and takes most of the steps that it may. */
+static void slow_to_run(char *cel, size_t size, uint32_t number)
+{
+    char list[512] = "[0";
+    for (int i = 1; i < 70; i++)
+        snprintf(list + strlen(list), sizeof list - strlen(list), ",%d", i);
+    snprintf(cel, size, "%s].all(x, %s].all(y, x + y + %u != doc.n))", list, list, 1000 + number);
+}
+
+static struct long_ask *ask_long(void write_cel(char *cel, size_t size, uint32_t number))
 {
     struct long_ask *a = calloc(1, sizeof *a);
     assert_non_null(a);
@@ -266,9 +283,7 @@ static struct long_ask *ask_long(void)
         char *cel = a->cel[i];
         size_t len;
         snprintf(a->ids[i], sizeof a->ids[i], "l%u", i);
-        for (uint32_t k = 0; k < 40; k++)
-            snprintf(cel + strlen(cel), sizeof a->cel[i] - strlen(cel),
-                     "%sdoc.s.matches('(a|b%u){1,100}(x|y){1,200}c%u')", k ? " || " : "", k, i);
+        write_cel(cel, sizeof a->cel[i], i);
         item->subscribe = (struct mr_request){.kind = MR_REQUEST_SUBSCRIBE,
                                               .subscription_id = mr_str_from(a->ids[i]),
                                               .database = MR_STR("db"),
@@ -300,7 +315,7 @@ static void a_long_registration_goes_on_turn_by_turn(void **state)
 {
     (void)state;
     start_with("memory", 2);
-    struct long_ask *a = ask_long();
+    struct long_ask *a = ask_long(slow_to_compile);
     struct ask behind;
     ask(&behind, MR_CONTROL_REGISTER, "g1", "behind", 0);
     uint32_t begun = 0, rounds = 0;
@@ -324,7 +339,7 @@ static void a_long_registration_is_answered_when_the_publisher_stops(void **stat
 {
     (void)state;
     start_with("memory", 2);
-    struct long_ask *a = ask_long();
+    struct long_ask *a = ask_long(slow_to_compile);
     turn();
     assert_in_range(a->control.begun, 1, LONG_ITEMS - 1);
     stop();
@@ -332,6 +347,58 @@ static void a_long_registration_is_answered_when_the_publisher_stops(void **stat
     for (uint32_t i = 0; i < LONG_ITEMS; i++)
         assert_int_equal(a->items[i].code, MR_CONTROL_UNAVAILABLE);
     free_long(a);
+}
+
+/* How often a text is in another. */
+static uint32_t count_of(struct mr_str text, const char *what)
+{
+    uint32_t count = 0;
+    const char *at = text.data, *end = text.data + text.len;
+    while ((at = memmem(at, (size_t)(end - at), what, strlen(what))) != NULL) {
+        at += strlen(what);
+        count++;
+    }
+    return count;
+}
+
+static void an_explanation_takes_no_turn_for_itself(void **state)
+{
+    (void)state;
+    start_with("memory", 2);
+    struct long_ask *a = ask_long(slow_to_run);
+    for (int i = 0; i < 5000 && a->answers == 0; i++)
+        settle();
+    assert_int_equal(a->answers, 1);
+    struct mr_bson_writer w;
+    uint8_t document[64];
+    mr_bson_writer_init_fixed(&w, document, sizeof document);
+    mr_bson_begin(&w);
+    mr_bson_put_int64(&w, MR_STR("n"), -1);
+    mr_bson_end(&w);
+    struct ask e;
+    ask(&e, MR_CONTROL_EXPLAIN, "", "", 0);
+    e.control.page.limit = 1000;
+    e.control.event = (struct mr_control_event){.database = MR_STR("db"),
+                                                .collection = MR_STR("c0"),
+                                                .event = {.database = MR_STR("db"),
+                                                          .collection = MR_STR("c0"),
+                                                          .document = mr_bson_bytes(&w)}};
+    uint32_t rounds = 0;
+    for (; !e.answered && rounds < 1000; rounds++) {
+        uint32_t found = e.control.found;
+        turn();
+        assert_in_range(e.control.found - found, 0, LONG_ITEMS / 2);
+    }
+    assert_true(e.answered && rounds > 2);
+    const struct mr_str body = {e.control.body.data, e.control.body.len};
+    assert_int_equal(e.control.found, LONG_ITEMS);
+    assert_int_equal(count_of(body, "\"subscriptionId\""), LONG_ITEMS);
+    assert_int_equal(count_of(body, "\"matches\":true"), LONG_ITEMS);
+    assert_int_equal(count_of(body, "\"celHolds\":true"), LONG_ITEMS);
+    assert_int_equal(count_of(body, "nextCursor"), 0);
+    mr_control_fini(&e.control);
+    free_long(a);
+    stop();
 }
 
 int main(void)
@@ -348,6 +415,7 @@ int main(void)
         cmocka_unit_test(a_renewal_while_filters_are_replaced_leaves_the_new_ones_in_the_store),
         cmocka_unit_test(a_long_registration_goes_on_turn_by_turn),
         cmocka_unit_test(a_long_registration_is_answered_when_the_publisher_stops),
+        cmocka_unit_test(an_explanation_takes_no_turn_for_itself),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
