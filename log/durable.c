@@ -25,7 +25,7 @@ static void arm_timer(struct mr_log_writer *w, uint64_t after_ns)
 
 void mr_log_durable_start(struct mr_log_writer *w, uint64_t now_ns, bool force)
 {
-    if (w->op_sync.busy || mr_log_durable_all(w))
+    if (w->op_sync.busy || mr_log_durable_all(w) || w->spare_state == MR_LOG_SPARE_FILLING)
         return;
     /* The first write after a pause is synced at once; what follows within the interval is grouped.
      */
@@ -96,7 +96,7 @@ enum mr_rc mr_log_durable_reap(struct mr_log_writer *w, bool wait, struct mr_err
         return MR_AGAIN;
     if (op == &w->op_spare) {
         mr_log_roll_spare_step(w);
-        return MR_OK;
+        return w->spare_state == MR_LOG_SPARE_FILLED ? mr_log_roll_replace(w, err) : MR_OK;
     }
     if (op == &w->op_timer)
         return MR_OK;

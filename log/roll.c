@@ -101,6 +101,9 @@ void mr_log_roll_spare_step(struct mr_log_writer *w)
         w->spare_state = MR_LOG_SPARE_SYNCING;
         *op = (struct mr_log_op){.kind = MR_LOG_OP_SYNC, .fd = w->spare_fd};
         break;
+    case MR_LOG_SPARE_FILLING:
+        w->spare_state = MR_LOG_SPARE_FILLED;
+        return;
     default:
         MR_ASSERT(w->spare_state == MR_LOG_SPARE_SYNCING);
         w->spare_state = MR_LOG_SPARE_READY;
@@ -199,29 +202,54 @@ enum mr_rc mr_log_roll_write(struct mr_log_writer *w, struct mr_log_live *live, 
 }
 
 /* The full segment holds positions and no record: the new one has the same first sequence and takes
- * its name. The batch is on disk before that, so that some position always is. Blocks; once a
- * segment of positions without a single event. */
-enum mr_rc mr_log_roll_replace(struct mr_log_writer *w, struct mr_err *err)
+ * its name. A position is on disk in it before that, so that some position always is. The disk may
+ * take its time: until then the current segment runs over its size. */
+enum mr_rc mr_log_roll_fill(struct mr_log_writer *w, struct mr_err *err)
 {
     MR_ASSERT(w->spare_state == MR_LOG_SPARE_READY && !w->op_sync.busy);
-    struct mr_log_live *current = mr_log_current(w);
-    int old_fd = current->fd;
-    uint64_t old_end = current->end, old_synced = current->synced;
-    struct mr_log_live next = {.fd = w->spare_fd,
-                               .salt = w->spare_head.salt,
-                               .first_sequence = current->first_sequence,
-                               .end = MR_LOG_DATA_OFFSET,
-                               .synced = MR_LOG_DATA_OFFSET,
-                               .synced_sequence = current->first_sequence - 1};
-    enum mr_rc rc = mr_log_roll_write(w, &next, err);
-    if (rc == MR_OK && fdatasync(w->spare_fd) != 0)
-        rc = mr_fail(err, MR_FATAL, "sync segment %s/" MR_LOG_SPARE_NAME, w->options.dir);
-    if (rc == MR_OK)
-        rc = name_spare(w, next.first_sequence, err);
+    uint64_t first = mr_log_current(w)->first_sequence;
+    w->fill = (struct mr_log_live){.fd = w->spare_fd,
+                                   .salt = w->spare_head.salt,
+                                   .first_sequence = first,
+                                   .end = MR_LOG_DATA_OFFSET,
+                                   .synced = MR_LOG_DATA_OFFSET,
+                                   .synced_sequence = first - 1};
+    enum mr_rc rc = mr_log_roll_write(w, &w->fill, err);
     if (rc != MR_OK)
         return rc;
-    *current = next;
-    w->unsynced_bytes += next.end - next.synced;
+    w->spare_state = MR_LOG_SPARE_FILLING;
+    w->op_spare = (struct mr_log_op){.kind = MR_LOG_OP_SYNC_DATA, .fd = w->spare_fd};
+    mr_log_io_submit(w->io, &w->op_spare);
+    return MR_OK;
+}
+
+/* The newest position follows into the new segment. It may have been written since, but not synced:
+ * no fsync is started meanwhile. */
+static enum mr_rc catch_up(struct mr_log_writer *w, struct mr_err *err)
+{
+    const struct mr_log_live *current = mr_log_current(w);
+    enum mr_rc rc = MR_OK;
+    if (w->fill.end_seals != current->end_seals)
+        rc = mr_log_roll_write(w, &w->fill, err);
+    w->fill.end_seals = current->end_seals;
+    return rc;
+}
+
+enum mr_rc mr_log_roll_replace(struct mr_log_writer *w, struct mr_err *err)
+{
+    MR_ASSERT(w->spare_state == MR_LOG_SPARE_FILLED && !w->op_sync.busy);
+    struct mr_log_live *current = mr_log_current(w);
+    /* The segment was full, so mr_log_claim has taken no record since. */
+    MR_ASSERT(w->sealed && current->end_sequence < current->first_sequence);
+    int old_fd = current->fd;
+    uint64_t old_end = current->end, old_synced = current->synced;
+    enum mr_rc rc = catch_up(w, err);
+    if (rc == MR_OK)
+        rc = name_spare(w, w->fill.first_sequence, err);
+    if (rc != MR_OK)
+        return rc;
+    *current = w->fill;
+    w->unsynced_bytes += current->end - current->synced;
     w->unsynced_bytes -= old_end - old_synced;
     struct mr_log_part *part = &w->parts[w->state.segments - 1];
     w->state.size_bytes += w->options.segment_bytes - part->size;

@@ -271,8 +271,8 @@ static enum mr_rc write_batch(struct mr_log_writer *w, uint32_t length, struct m
     if (mr_log_roll_wanted(w, length) && mr_log_roll_possible(w)) {
         if (mr_log_current(w)->first_sequence < w->batch_first)
             rc = mr_log_roll(w, err);
-        else if (!w->op_sync.busy) /* which may be at work on the file that would be replaced */
-            return mr_log_roll_replace(w, err);
+        else if (w->count == 0 && !w->op_sync.busy) /* at work on what would be replaced */
+            rc = mr_log_roll_fill(w, err);
     }
     if (rc == MR_OK)
         rc = mr_log_roll_write(w, mr_log_current(w), err);

@@ -28,7 +28,9 @@ enum mr_log_spare_state {
     MR_LOG_SPARE_ALLOCATING,
     MR_LOG_SPARE_SYNCING,
     MR_LOG_SPARE_READY,
-    MR_LOG_SPARE_FAILED, /* counts when it is needed; tried again when retention made room */
+    MR_LOG_SPARE_FILLING, /* a position is written to it and on its way to the disk */
+    MR_LOG_SPARE_FILLED,  /* and is there: mr_log_roll_replace is due */
+    MR_LOG_SPARE_FAILED,  /* counts when it is needed; tried again when retention made room */
 };
 
 struct mr_log_writer {
@@ -63,6 +65,7 @@ struct mr_log_writer {
     enum mr_log_spare_state spare_state;
     int spare_fd;
     struct mr_log_segment_head spare_head;
+    struct mr_log_live fill; /* FILLING: the spare as it will be when it replaces the current one */
     struct mr_err spare_err;
 };
 
@@ -77,9 +80,11 @@ MR_MUST_USE enum mr_rc mr_log_roll_open(struct mr_log_writer *w, struct mr_log_r
 /* Should the next batch, of length bytes, go into a new segment; is one ready? */
 bool mr_log_roll_wanted(const struct mr_log_writer *w, uint32_t length);
 bool mr_log_roll_possible(const struct mr_log_writer *w);
-/* Begin the segment that is ready, behind the current one; or instead of it, with the batch in it.
- */
+/* Begin the segment that is ready, behind the current one. */
 MR_MUST_USE enum mr_rc mr_log_roll(struct mr_log_writer *w, struct mr_err *err);
+/* Begin it instead of the current one, which holds positions and no record: write the sealed batch
+ * to it, a position alone, and start its sync; when that has ended, replace. */
+MR_MUST_USE enum mr_rc mr_log_roll_fill(struct mr_log_writer *w, struct mr_err *err);
 MR_MUST_USE enum mr_rc mr_log_roll_replace(struct mr_log_writer *w, struct mr_err *err);
 MR_MUST_USE enum mr_rc mr_log_roll_write(struct mr_log_writer *w, struct mr_log_live *live,
                                          struct mr_err *err);

@@ -1,5 +1,6 @@
 /* The log as its users see it: append, read, seek, positions, segments, retention. */
 #include <poll.h>
+#include <pthread.h>
 
 #include "log/writer.h"
 #include "tests/unit/log_util.h"
@@ -256,6 +257,104 @@ static void positions_without_records_are_kept_and_do_not_fill_the_disk(void **s
     assert_ok(mr_log_verify(options.dir, NULL, NULL, &err));
 }
 
+/* In place of libc's: the disk, for which nobody who writes to the log may wait. */
+static pthread_mutex_t disk = PTHREAD_MUTEX_INITIALIZER;
+static pthread_t caller;
+static uint32_t waits; /* of the caller */
+int fdatasync(int fd)
+{
+    if (pthread_equal(pthread_self(), caller)) {
+        waits++;
+        return 0;
+    }
+    pthread_mutex_lock(&disk);
+    pthread_mutex_unlock(&disk);
+    return fsync(fd);
+}
+
+static uint64_t first_file(const char *dir)
+{
+    char path[300];
+    struct stat file;
+    snprintf(path, sizeof path, "%s/00000000000000000001.mrlog", dir);
+    assert_int_equal(stat(path, &file), 0);
+    return file.st_ino;
+}
+
+static void poll_until(struct mr_log_writer *w, enum mr_log_spare_state wanted)
+{
+    struct mr_err err;
+    for (int i = 0; i < 50000 && w->spare_state != wanted; i++, usleep(100))
+        assert_ok(mr_log_poll(w, 0, 0, &err));
+    assert_int_equal(w->spare_state, wanted);
+}
+
+static void a_segment_full_of_positions_is_replaced_and_nobody_waits_for_the_disk(void **state)
+{
+    struct mr_log_options options = small_log(dir_of(state));
+    struct mr_err err;
+    struct mr_log_writer *w;
+    struct mr_log_state log;
+    void *room;
+    uint64_t position = 0;
+    options.no_uring = true;
+    options.commit_interval_ns = 3600 * MR_NS_PER_S; /* no other fsync comes between */
+    caller = pthread_self();
+    waits = 0;
+    assert_ok(mr_log_writer_open(&w, &options, &err));
+    poll_until(w, MR_LOG_SPARE_READY);
+    uint64_t before = first_file(options.dir);
+    pthread_mutex_lock(&disk);
+    for (int more = 3; more > 0; more -= w->spare_state != MR_LOG_SPARE_READY) {
+        position++;
+        assert_ok(mr_log_seal(w, &position, sizeof position, 0, &err));
+        assert_ok(mr_log_poll(w, 0, 0, &err));
+    }
+    assert_int_equal(mr_log_claim(w, 8, &room), MR_FULL);
+    assert_int_equal(w->spare_state, MR_LOG_SPARE_FILLING);
+    assert_int_equal(first_file(options.dir), before);
+    pthread_mutex_unlock(&disk);
+    poll_until(w, MR_LOG_SPARE_READY); /* the next one again */
+    assert_int_equal(waits, 0);
+    assert_int_not_equal(first_file(options.dir), before);
+    assert_ok(append_batch(w, 3, &err));
+    assert_ok(mr_log_writer_close(&w, &err));
+    assert_ok(mr_log_verify(options.dir, NULL, NULL, &err));
+    assert_ok(mr_log_writer_open(&w, &options, &err));
+    mr_log_writer_state(w, &log);
+    assert_int_equal(log.last, 3);
+    assert_int_equal(log.segments, 1);
+    assert_ok(mr_log_writer_close(&w, &err));
+}
+
+static void what_was_written_while_a_segment_was_replaced_is_the_position_after_a_restart(
+    void **state)
+{
+    struct mr_log_options options = small_log(dir_of(state));
+    struct mr_err err;
+    struct mr_log_writer *w;
+    struct mr_log_state log;
+    uint64_t position = 0;
+    options.no_uring = true;
+    options.commit_interval_ns = 3600 * MR_NS_PER_S;
+    assert_ok(mr_log_writer_open(&w, &options, &err));
+    poll_until(w, MR_LOG_SPARE_READY);
+    pthread_mutex_lock(&disk);
+    for (int more = 3; more > 0; more -= w->spare_state != MR_LOG_SPARE_READY) {
+        position++;
+        assert_ok(mr_log_seal(w, &position, sizeof position, 0, &err));
+    }
+    pthread_mutex_unlock(&disk);
+    poll_until(w, MR_LOG_SPARE_READY);
+    assert_ok(mr_log_writer_close(&w, &err));
+    assert_ok(mr_log_writer_open(&w, &options, &err));
+    mr_log_writer_state(w, &log);
+    assert_int_equal(log.position_len, sizeof position);
+    assert_memory_equal(log.position, &position, sizeof position);
+    assert_int_equal(log.torn_bytes, 0);
+    assert_ok(mr_log_writer_close(&w, &err));
+}
+
 static void retention_removes_by_size_only_what_is_releasable(void **state)
 {
     struct mr_log_options options = small_log(dir_of(state));
@@ -442,6 +541,8 @@ int main(void)
         LOG_TEST(seeking_finds_every_sequence_and_waits_behind_the_end),
         LOG_TEST(the_position_of_any_sequence_is_found_while_reading_goes_on),
         LOG_TEST(positions_without_records_are_kept_and_do_not_fill_the_disk),
+        LOG_TEST(a_segment_full_of_positions_is_replaced_and_nobody_waits_for_the_disk),
+        LOG_TEST(what_was_written_while_a_segment_was_replaced_is_the_position_after_a_restart),
         LOG_TEST(retention_removes_by_size_only_what_is_releasable),
         LOG_TEST(retention_waits_until_the_removal_before_is_on_disk),
         LOG_TEST(retention_removes_what_is_old_and_never_the_last_segment),
