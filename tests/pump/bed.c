@@ -13,8 +13,8 @@
 #include "proto/match.h"
 #include "tests/leftovers.h"
 
-#define RING_BYTES    (UINT64_C(64) << 10)
-#define JOURNAL_BYTES (UINT64_C(4) << 20)
+#define RING_BYTES (UINT64_C(64) << 10)
+uint64_t bed_journal_bytes = BED_JOURNAL_BYTES;
 
 uint64_t bed_random(struct bed *bed, uint64_t below)
 {
@@ -125,8 +125,8 @@ void bed_open(struct bed *bed, uint32_t shard_count, uint64_t seed, uint64_t sta
     bed->board.shm->start_sequence = start_sequence;
     mr_segment_seal(&bed->board.segment);
     bed_create_rings(bed, 1, shard_count);
-    must(mr_journal_create(bed->instance, 1, "subs0", JOURNAL_BYTES, &err), &err);
-    must(mr_journal_create(bed->instance, 1, "subs1", JOURNAL_BYTES, &err), &err);
+    must(mr_journal_create(bed->instance, 1, "subs0", bed_journal_bytes, &err), &err);
+    must(mr_journal_create(bed->instance, 1, "subs1", bed_journal_bytes, &err), &err);
     atomic_store(&bed->board.shm->ring_set, mr_ring_set_pack(1, shard_count));
     bed->process.kind = MR_PROCESS_PUBLISHER;
     bed->process.instance = bed->instance;

@@ -46,6 +46,9 @@ struct bed {
 
 uint64_t bed_random(struct bed *bed, uint64_t below);
 
+enum { BED_JOURNAL_BYTES = 4 << 20 };
+extern uint64_t bed_journal_bytes; /* of each journal of the next instance */
+
 /* A fresh instance. start_sequence events are in the log already and count as released. */
 void bed_open(struct bed *bed, uint32_t shard_count, uint64_t seed, uint64_t start_sequence);
 void bed_close(struct bed *bed);

@@ -249,9 +249,9 @@ static void the_journal_begins_anew_when_it_is_full_of_the_past(void **state)
 static void a_subscription_without_room_in_the_journal_may_be_asked_for_again(void **state)
 {
     (void)state;
+    bed_journal_bytes = 64 << 10;
     start(1, 14);
-    bed.process.config.publisher_subscriptions_per_gateway_max = 1000000;
-    bed.process.config.publisher_subscriptions_per_database_max = 1000000;
+    bed_journal_bytes = BED_JOURNAL_BYTES;
     gateway(MR_REQUEST_OPEN, 1);
     test_sink_push(&(struct test_request){
         .kind = MR_REQUEST_SUBSCRIBE, .gateway = 1, .id = "wrong", .value = -1, .problem = "p"});
