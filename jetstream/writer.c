@@ -363,7 +363,7 @@ static uint64_t burst_end(const struct mr_js_writer *w)
 
 bool mr_js_writer_full(const struct mr_js_writer *w)
 {
-    return tail_of(w) > w->next && burst_end(w) == w->next;
+    return tail_of(w) > w->next && burst_end(w) <= w->next;
 }
 
 static enum mr_rc send_burst(struct mr_js_writer *w, uint64_t *done, struct mr_err *err)

@@ -16,12 +16,10 @@ enum {
     LANE_BUCKETS = 1024,
     PATH_BYTES = 4096,
 };
-#define IDLE_NS (100 * MR_NS_PER_MS)
-#define FLIGHT_NS                                                                             \
-    (100 * MR_NS_PER_US)            /* between two looks at the log while answers are awaited \
-                                     */
-#define FULL_NS (2 * MR_NS_PER_MS)  /* and while more waits than may be sent */
-#define LOG_NS  (20 * MR_NS_PER_MS) /* between two tries to open the log */
+#define IDLE_NS   (100 * MR_NS_PER_MS)
+#define FLIGHT_NS (100 * MR_NS_PER_US) /* between two looks at the log while answers are due */
+#define FULL_NS   (2 * MR_NS_PER_MS)   /* and while more waits than may be sent */
+#define LOG_NS    (20 * MR_NS_PER_MS)  /* between two tries to open the log */
 
 /* A stream that is written: one for all collections, or one each. */
 struct lane {
