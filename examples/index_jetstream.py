@@ -45,7 +45,7 @@ class Place:
 class Consumer:
     def __init__(self, args):
         self.args, self.copy = args, Copy(args.copy)
-        self.place, self.level = None, 0
+        self.place, self.level, self.live = None, 0, False
         self.js = self.pull = None
 
     async def state(self):
@@ -76,12 +76,16 @@ class Consumer:
         self.pull = await self.js.pull_subscribe("", durable=self.args.id, stream=self.args.stream, config=config)
 
     def measure(self, message):
-        """How far behind, by what still waits in the stream and by the age of this message."""
+        """How far behind, by what still waits in the stream and by the age of this message. Catching up, behind a
+        rebuild above all, is no lag."""
         behind = message.metadata.num_pending
         age = time.time() - message.metadata.timestamp.timestamp()
         args, level = self.args, 0
         if behind >= args.lag_soft_events or age >= args.lag_soft_seconds:
             level = 1
+        self.live |= level == 0
+        if not self.live:
+            return
         if behind >= args.lag_hard_events or age >= args.lag_hard_seconds:
             level = 2
         if level != self.level:
@@ -135,7 +139,7 @@ class Consumer:
         if after.last_seq - before.last_seq > self.args.buffer_events or \
                 after.bytes - before.bytes > self.args.buffer_bytes:
             raise Overflow(f"over {self.args.buffer_events} events or {self.args.buffer_bytes} bytes")
-        self.place, self.level = Place(before.last_seq, ""), 0
+        self.place, self.level, self.live = Place(before.last_seq, ""), 0, False
         self.copy.replace(rows, str(self.place))
         say(f"rebuilt: {len(rows)} documents")
 

@@ -72,7 +72,7 @@ static void stored(void *owner, bool ok)
     a->storing = false;
     if (a->write.rc == MR_OK) {
         atomic_fetch_add_explicit(&a->relay->numbers.acknowledged, 1, memory_order_relaxed);
-        mr_consumers_acknowledged(a->relay, a->what.consumer_id, a->write.value.sequence);
+        mr_consumers_acknowledged(a->relay, &a->what, a->write.value.sequence);
         answer(a, &a->write.value);
     } else {
         refuse(a, a->write.rc == MR_RETRY ? GRPC_STATUS_UNAVAILABLE : GRPC_STATUS_INTERNAL,

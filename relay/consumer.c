@@ -424,14 +424,27 @@ void mr_consumers_step(struct mr_relay *r, bool due)
     }
 }
 
-void mr_consumers_acknowledged(struct mr_relay *r, struct mr_str consumer_id, uint64_t sequence)
+/* The place behind a rebuild is the log's end of before it: what came meanwhile is to be caught up
+ * with, however long it took. */
+static void begin_behind_rebuild(struct mr_consumer *c)
+{
+    uint64_t head = mr_relay_head(c->relay), base = c->acknowledged;
+    c->tell_lag |= c->lag.level != MR_LAG_NONE;
+    mr_lag_begin(&c->lag, head > base ? head - base : 0, mr_clock_ns());
+}
+
+void mr_consumers_acknowledged(struct mr_relay *r, const struct mr_acknowledge *what,
+                               uint64_t sequence)
 {
     struct mr_consumer *c;
     TAILQ_FOREACH(c, &r->consumers, link)
     {
-        if (!mr_str_equal(c->follow.consumer_id, consumer_id))
+        if (c->stage != MR_CONSUMER_STREAMING ||
+            !mr_str_equal(c->follow.consumer_id, what->consumer_id))
             continue;
         c->acknowledges = true;
         c->acknowledged = sequence < c->position ? sequence : c->position;
+        if (what->rebuilt)
+            begin_behind_rebuild(c);
     }
 }

@@ -73,7 +73,8 @@ struct mr_consumer;
 grpc_call *mr_consumer_call(const struct mr_consumer *consumer);
 void mr_consumer_begin(struct mr_grpc_call call, void *relay); /* route target */
 void mr_consumers_step(struct mr_relay *relay, bool tick);
-void mr_consumers_acknowledged(struct mr_relay *relay, struct mr_str consumer_id,
+/* sequence: the consumer's place now. */
+void mr_consumers_acknowledged(struct mr_relay *relay, const struct mr_acknowledge *what,
                                uint64_t sequence);
 /* acknowledge.c; route target. */
 void mr_acknowledge_begin(struct mr_grpc_call call, void *relay);

@@ -112,6 +112,16 @@ def test_a_consumer_slowed_by_hand_is_warned_told_to_rebuild_and_ends_in_step():
         wait_for(lambda: bed.instance.counter("relay", "millrace_relay_consumers_paused") == 0, 5, "nobody paused")
 
 
+def test_a_rebuild_that_takes_longer_than_the_hard_lag_is_followed_by_no_other():
+    with Bed(**{"relay.lag_soft_time": "1500ms", "relay.lag_hard_time": "3s"}) as bed:
+        bed.options = ["--pause", "4"]
+        bed.start_consumer()
+        wait_for(lambda: "rebuilt:" in bed.said(), 30, "the first copy")
+        time.sleep(0.5)  # the relay looks every 50 ms
+        bed.settle()
+        assert bed.said().count("rebuild:") == 1, bed.said()
+
+
 def test_a_buffer_that_overflows_restarts_the_rebuild():
     with Bed() as bed:
         bed.options = ["--buffer-events", "150", "--pause", "1"]

@@ -73,6 +73,14 @@ def test_a_consumer_slowed_by_hand_says_so_rebuilds_and_ends_in_step():
         bed.settle()
 
 
+def test_a_rebuild_that_takes_longer_than_the_hard_lag_is_followed_by_no_other():
+    with StreamBed() as bed:
+        bed.options = ["--pause", "3", "--lag-soft-seconds", "1", "--lag-hard-seconds", "2"]
+        bed.first_copy()
+        bed.settle()
+        assert bed.said().count("rebuild:") == 1, bed.said()
+
+
 def test_more_than_the_buffer_holds_restarts_the_rebuild():
     with StreamBed() as bed:
         bed.options = ["--buffer-events", "150", "--pause", "1"]
