@@ -256,17 +256,12 @@ void mr_child_reap(struct mr_children *children, uint32_t index, uint64_t now_ns
     describe(child, &info, cell, reason, sizeof reason);
     snprintf(cell->panic, sizeof cell->panic, "%s", reason);
     mr_child_name(child, name);
-    if (child->life == MR_CHILD_STOPPING && child->again) {
-        mr_log_info("supervisor", "left", "child=%s how=\"%s\"", name, reason);
-        child->life = MR_CHILD_WAITING;
-        child->due_ns = now_ns;
-        set_state(children, child, MR_STATE_DEAD);
-        return;
-    }
     if (child->life == MR_CHILD_STOPPING) {
+        bool again = child->again && children->restart;
         mr_log_info("supervisor", "left", "child=%s how=\"%s\"", name, reason);
-        child->life = MR_CHILD_NONE;
-        set_state(children, child, MR_STATE_EMPTY);
+        child->life = again ? MR_CHILD_WAITING : MR_CHILD_NONE;
+        child->due_ns = now_ns;
+        set_state(children, child, again ? MR_STATE_DEAD : MR_STATE_EMPTY);
         return;
     }
     mr_log_warn("supervisor", "died", "child=%s how=\"%s\" ran_ms=%llu", name, reason,
@@ -286,8 +281,14 @@ void mr_child_stop(struct mr_children *children, uint32_t index, uint64_t grace_
         set_state(children, child, MR_STATE_EMPTY);
         return;
     }
+    uint64_t due_ns = mr_clock_ns() + grace_ns;
+    if (child->life == MR_CHILD_STOPPING) { /* it knows; nobody's patience makes another's longer */
+        if (!child->killed_as && due_ns < child->due_ns)
+            child->due_ns = due_ns;
+        return;
+    }
     child->life = MR_CHILD_STOPPING;
-    child->due_ns = mr_clock_ns() + grace_ns;
+    child->due_ns = due_ns;
     kill(child->pid, SIGTERM);
     mr_doorbell_ring(&cell_of(children, child)->bell);
 }

@@ -69,8 +69,9 @@ MR_MUST_USE enum mr_rc mr_children_configure(struct mr_children *children,
 /* Want a process in this cell, from now on. */
 void mr_child_want(struct mr_children *children, enum mr_process_kind kind, uint32_t shard,
                    uint32_t ring_generation);
-/* Ask it to leave (SIGTERM), SIGKILL after grace_ns. again: replace it then, without backoff; one
- * that waits or was given up is started anew. */
+/* Ask it to leave (SIGTERM), SIGKILL after grace_ns. again: replace it then, without backoff,
+ * unless restart is false by then; one that waits or was given up is started anew. For one that is
+ * leaving already the last word on again holds, and the shorter grace. */
 void mr_child_stop(struct mr_children *children, uint32_t cell, uint64_t grace_ns, bool again);
 /* It has left with 111, or crashed several times in a row, since it was wanted or told to leave
  * last, and waits to be started again: the cell's panic text says why. */

@@ -17,13 +17,13 @@ static uint64_t grace_ns(const struct mr_supervisor *s, uint64_t now_ns)
     return left_ns > GRACE_MIN_NS ? left_ns : GRACE_MIN_NS;
 }
 
-/* SIGTERM to all of a kind; those without a process are wanted no longer. */
+/* SIGTERM to all of a kind; those without a process, or about to be replaced, are wanted no longer.
+ */
 static void end_kinds(struct mr_supervisor *s, uint32_t kinds, uint64_t now_ns)
 {
     for (uint32_t i = 1; i < MR_BOARD_CELLS; i++) {
         struct mr_child *child = &s->children.child[i];
-        if (child->life != MR_CHILD_NONE && child->life != MR_CHILD_STOPPING &&
-            (kinds >> child->kind & 1))
+        if (child->life != MR_CHILD_NONE && (kinds >> child->kind & 1))
             mr_child_stop(&s->children, i, grace_ns(s, now_ns), false);
     }
 }

@@ -1,0 +1,78 @@
+"""What a process of an instance is told while it is just then leaving, starting or dead, with fake processes:
+whatever meets whatever, every life comes to its end and every order to its answer."""
+
+import contextlib
+import os
+import signal
+import subprocess
+
+import pytest
+
+from instance import bin_dir, wait_for
+from test_supervisor import Bed
+
+
+@contextlib.contextmanager
+def asked(bed, *args):
+    """A command of millrace that is under way; its texts are pipes."""
+    process = subprocess.Popen([os.path.join(bin_dir(), "millrace"), *args, "-c", bed.config_path],
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def leave_one_stopping(bed, key="publisher.gateways_max", value=77, name="publisher"):
+    """Change a key that `name`, which does not leave, has to be replaced for. The caller reloads."""
+    bed.tell(name, "deaf")
+    bed.settings[key] = value
+    bed.write_config()
+
+
+def wait_stopping(bed, name):
+    bed.wait_log(f"signal process={name} number=15", 5)
+
+
+@pytest.mark.parametrize("name, key", [("publisher", "publisher.gateways_max"), ("relay", "relay.consumers_max")])
+@pytest.mark.parametrize("signals", [1, 2])
+def test_a_stop_ends_also_while_a_reload_waits_for_a_process_to_leave(name, key, signals):
+    with Bed({"relay.listen": "127.0.0.1:0", "supervisor.drain_timeout": "1s"}) as bed:
+        bed.start()
+        leave_one_stopping(bed, key, 77, name)
+        with asked(bed, "reload"):
+            wait_stopping(bed, name)
+            for again in range(signals):
+                bed.process.send_signal(signal.SIGTERM)
+                bed.wait_log("stops_at_once" if again else "stop_begins")
+            assert bed.wait_exit(4) == (111 if signals == 2 else 0)
+        assert len(bed.started(name)) == 1
+        assert bed.segments() == [] and bed.children() == []
+
+
+def test_a_puller_that_a_reload_replaces_comes_back_to_drain():
+    with Bed() as bed:
+        bed.tell("undrained", "1")
+        bed.start()
+        leave_one_stopping(bed, "generator.rate", 77, "puller")
+        with asked(bed, "reload"):
+            wait_stopping(bed, "puller")
+            bed.process.send_signal(signal.SIGTERM)
+            bed.wait_log("stop_begins")
+            bed.tell("puller", "ready")
+            wait_for(lambda: len(bed.started("puller")) == 2, 5, "the next puller")
+            os.unlink(os.path.join(bed.fake, "undrained"))
+            assert bed.wait_exit(5) == 0
+        assert bed.segments() == [] and bed.children() == []
+
+
+def test_a_second_signal_takes_the_patience_with_one_who_was_told_to_leave_already():
+    with Bed({"supervisor.drain_timeout": "20s"}) as bed:
+        bed.tell("puller", "deaf")
+        bed.start()
+        bed.process.send_signal(signal.SIGTERM)
+        wait_stopping(bed, "puller")
+        bed.process.send_signal(signal.SIGTERM)
+        assert bed.wait_exit(5) == 111
+        assert bed.segments() == [] and bed.children() == []
