@@ -21,6 +21,18 @@ static uint64_t held(const struct mr_gateway *gateway)
     return gateway->bound ? count + gateway->bound->subscription_count : count;
 }
 
+static enum mr_rc check_held(const struct mr_config *config, const struct mr_gateway *gateway,
+                             enum mr_control_code *code, struct mr_err *err)
+{
+    if (held(gateway) < config->publisher_subscriptions_per_gateway_max)
+        return MR_OK;
+    *code = MR_CONTROL_GATEWAY_QUOTA_EXCEEDED;
+    return mr_reject(err, MR_USAGE,
+                     "too many subscriptions of this gateway, at most %" PRIu64
+                     " (publisher.subscriptions_per_gateway_max)",
+                     config->publisher_subscriptions_per_gateway_max);
+}
+
 enum mr_rc mr_pump_check_quotas(const struct mr_pump *pump, const struct mr_gateway *gateway,
                                 struct mr_str database, enum mr_control_code *code,
                                 struct mr_err *err)
@@ -32,6 +44,8 @@ enum mr_rc mr_pump_check_quotas(const struct mr_pump *pump, const struct mr_gate
                          "too many gateways, at most %" PRIu64 " (publisher.gateways_max)",
                          config->publisher_gateways_max);
     }
+    if (gateway && gateway->own) /* nobody may take the places of what is to miss nothing */
+        return check_held(config, gateway, code, err);
     if (pump->table.count - pump->table.internal_count >= config->publisher_subscriptions_max) {
         *code = MR_CONTROL_GLOBAL_QUOTA_EXCEEDED;
         return mr_reject(err, MR_USAGE,
@@ -39,13 +53,9 @@ enum mr_rc mr_pump_check_quotas(const struct mr_pump *pump, const struct mr_gate
                          " (publisher.subscriptions_max)",
                          config->publisher_subscriptions_max);
     }
-    if (gateway && held(gateway) >= config->publisher_subscriptions_per_gateway_max) {
-        *code = MR_CONTROL_GATEWAY_QUOTA_EXCEEDED;
-        return mr_reject(err, MR_USAGE,
-                         "too many subscriptions of this gateway, at most %" PRIu64
-                         " (publisher.subscriptions_per_gateway_max)",
-                         config->publisher_subscriptions_per_gateway_max);
-    }
+    enum mr_rc rc = gateway ? check_held(config, gateway, code, err) : MR_OK;
+    if (rc != MR_OK)
+        return rc;
     if (mr_tenant_count(&pump->table, database) >=
         config->publisher_subscriptions_per_database_max) {
         *code = MR_CONTROL_TENANT_QUOTA_EXCEEDED;

@@ -167,15 +167,19 @@ static void unsubscribe(struct mr_pump *pump, struct mr_gateway *gateway, struct
     mr_pump_end(pump, s);
 }
 
-static enum mr_rc open_gateway(struct mr_pump *pump, mr_gateway_id id, struct mr_err *err)
+static enum mr_rc open_gateway(struct mr_pump *pump, const struct mr_request *request,
+                               struct mr_err *err)
 {
     struct mr_gateway *gateway;
-    if (mr_gateway_find(&pump->table, id))
+    if (mr_gateway_find(&pump->table, request->gateway))
         return MR_OK; /* a sink that says it twice means the same one */
-    enum mr_rc rc = mr_gateway_add(&pump->table, id, &gateway, err);
+    enum mr_rc rc = mr_gateway_add(&pump->table, request->gateway, &gateway, err);
     if (rc != MR_OK)
         return rc;
-    gateway->over_limit = pump->table.gateway_count > pump->config->publisher_gateways_max;
+    if (request->own)
+        mr_gateway_set_own(&pump->table, gateway);
+    else
+        gateway->over_limit = pump->table.gateway_count > pump->config->publisher_gateways_max;
     return MR_OK;
 }
 
@@ -225,7 +229,7 @@ static enum mr_rc handle(struct mr_pump *pump, const struct mr_request *request,
                          struct mr_err *err)
 {
     if (request->kind == MR_REQUEST_OPEN)
-        return open_gateway(pump, request->gateway, err);
+        return open_gateway(pump, request, err);
     struct mr_gateway *gateway = mr_gateway_find(&pump->table, request->gateway);
     if (!gateway && request->kind != MR_REQUEST_REGISTER)
         return MR_OK;

@@ -51,6 +51,8 @@ struct mr_request {
     bool snapshot; /* SUBSCRIBE: wants the current state first, unless it goes on behind after */
     bool internal; /* SUBSCRIBE: on behalf of a durable subscription (durable_begin): counts against
                     * no quota and is shown to nobody */
+    bool own;      /* OPEN: the sink itself: counts against no quota of gateways; its subscriptions
+                    * count, and are not refused for what others hold */
 };
 
 /* One event, encoded once for all gateways that get it: in the gRPC sink the serialised

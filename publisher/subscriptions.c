@@ -75,6 +75,13 @@ enum mr_rc mr_gateway_add(struct mr_subscriptions *table, mr_gateway_id id, stru
     return MR_OK;
 }
 
+void mr_gateway_set_own(struct mr_subscriptions *table, struct mr_gateway *gateway)
+{
+    MR_ASSERT(!gateway->own && gateway->name.len == 0);
+    gateway->own = true;
+    table->gateway_count--;
+}
+
 static struct mr_gateway **name_bucket(const struct mr_subscriptions *table, struct mr_str name)
 {
     return &table->name_buckets[mr_doc_hash(name, MR_STR(""), MR_STR("")) % GATEWAY_BUCKETS];
@@ -138,7 +145,7 @@ void mr_gateway_remove(struct mr_subscriptions *table, struct mr_gateway *gatewa
         link = &(*link)->hash_next;
     *link = gateway->hash_next;
     TAILQ_REMOVE(&table->gateways, gateway, all);
-    table->gateway_count -= (gateway->id & MR_GATEWAY_NAMED) == 0;
+    table->gateway_count -= (gateway->id & MR_GATEWAY_NAMED) == 0 && !gateway->own;
     free(gateway->hits);
     free(gateway);
 }

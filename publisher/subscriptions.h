@@ -80,6 +80,7 @@ struct mr_gateway {
     uint64_t seen_kept_ns;    /* seen_ns as the store has it */
     uint32_t subscription_count, internal_count; /* internal ones are among them */
     bool over_limit; /* one gateway too many: it gets no subscriptions */
+    bool own;        /* a sink itself: mr_gateway_set_own */
     bool cut;        /* a delivery was refused for good; its CLOSE is on the way */
     struct mr_subscription_list subscriptions;
     struct mr_catchup *snapshot; /* the one that is on its way to it; borrowed */
@@ -103,7 +104,7 @@ struct mr_subscriptions {
     uint32_t bucket_count;
     struct mr_gateway_list gateways;
     struct mr_gateway **gateway_buckets, **name_buckets;
-    uint32_t gateway_count; /* streams */
+    uint32_t gateway_count; /* streams, without sinks' own */
     uint64_t next_name_id;
     struct mr_tenant **tenant_buckets;
 };
@@ -119,6 +120,8 @@ void mr_subscriptions_fini(struct mr_subscriptions *table);
 /* MR_FATAL: out of memory. */
 MR_MUST_USE enum mr_rc mr_gateway_add(struct mr_subscriptions *table, mr_gateway_id id,
                                       struct mr_gateway **out, struct mr_err *err);
+/* It is a sink itself from now on, and no peer. */
+void mr_gateway_set_own(struct mr_subscriptions *table, struct mr_gateway *gateway);
 struct mr_gateway *mr_gateway_find(const struct mr_subscriptions *table, mr_gateway_id id);
 /* A name's gateway; made when it is not there and out is to be set. NULL: there is none. MR_FATAL:
  * out of memory. */

@@ -145,7 +145,7 @@ static void tell_open(struct js_sink *g, struct mr_request *out)
     g->heartbeat_due = false;
     g->phase = PHASE_RUN;
     mr_js_durables_again(&g->all);
-    *out = (struct mr_request){.kind = MR_REQUEST_OPEN, .gateway = g->gateway};
+    *out = (struct mr_request){.kind = MR_REQUEST_OPEN, .gateway = g->gateway, .own = true};
 }
 
 static enum mr_rc tell_heartbeat(struct js_sink *g, struct mr_request *out)

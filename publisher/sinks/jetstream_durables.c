@@ -173,8 +173,6 @@ static enum mr_rc add_wanted(struct mr_js_durables *all, const struct mr_js_want
         if (rc != MR_OK)
             destroy(d);
     }
-    if (rc == MR_OK)
-        queue(all, d, MR_JS_NEW);
     return rc;
 }
 
@@ -199,6 +197,7 @@ static enum mr_rc add_file(struct mr_js_durables *all, const char *path, struct 
         all->items[i]->index = i;
         if (i > 0 && by_subject(&all->items[i - 1], &all->items[i]) == 0)
             return mr_reject(err, MR_USAGE, "%s: %s is there twice", path, all->items[i]->subject);
+        queue(all, all->items[i], MR_JS_NEW); /* in the order of telling it again */
     }
     return MR_OK;
 }

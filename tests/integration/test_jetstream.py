@@ -12,6 +12,7 @@ import pytest
 
 import nats
 from instance import Instance, wait_for
+from subscriber import Subscriber, Subscription
 
 pytestmark = pytest.mark.skipif(not nats.have_server(), reason="nats-server is not installed")
 STREAM = "GATEWAY_EVENTS"
@@ -144,6 +145,41 @@ def test_nats_away_holds_the_checkpoint_and_nothing_else(server):
         assert publisher(it, "millrace_jetstream_breaker_opens_total") >= 1
         check_all(server, 30000, 4)
         assert it.stop() == 0
+
+
+def subscriber(it, ident, collection):
+    return Subscriber(it.grpc_port, [Subscription(ident, "default", collection)], keep_events=False)
+
+
+def test_the_sink_takes_no_gateways_place(server):
+    with instance(server, wanted(1), generator__count=100, generator__collections=1, publisher__gateways_max=1) as it:
+        it.start()
+        nats.wait_messages(server.port, STREAM, 100, 20)
+        one = subscriber(it, "a", "c0").start()
+        one.stop()
+        assert not one.errors
+        assert it.stop() == 0
+
+
+def test_nobody_takes_the_places_of_the_files_subscriptions_while_the_queue_is_full(server):
+    with instance(server, wanted(1), generator__collections=1, generator__rate=5000,
+                  jetstream__queue_size="64KiB", publisher__subscriptions_per_database_max=1) as it:
+        it.start()
+        nats.wait_messages(server.port, STREAM, 100, 20)
+        refused = subscriber(it, "a", "c0").start(0)
+        wait_for(lambda: refused.errors, 10, "the refusal")
+        refused.stop()
+        server.kill()
+        wait_for(lambda: "queue_full" in it.log_tail(1000), 20, "the queue to be full")
+        other = subscriber(it, "b", "c0").start()
+        server.start()
+        end = publisher(it, "streamer_events_processed_total")
+        wait_for(lambda: publisher(it, "millrace_jetstream_acknowledged_sequence") >= end, 20, "all of it")
+        other.stop()
+        assert publisher(it, "millrace_jetstream_subscriptions_rejected_total") == 0
+        with nats.Client(server.port) as client:
+            sequences = [sequence_of(m) for m in client.read(STREAM, headers_only=True)]
+        assert sequences == list(range(1, len(sequences) + 1)) and len(sequences) >= end
 
 
 def test_a_stopped_server_is_noticed_and_what_it_took_is_not_sent_twice(server):

@@ -83,6 +83,7 @@ static enum mr_rc sink_poll(struct mr_sink *sink, struct mr_request *out)
                                .collection = mr_str_from(current.collection),
                                .after = mr_str_from(current.after),
                                .snapshot = current.snapshot,
+                               .own = current.own,
                                .predicates = &predicate,
                                .predicate_count = current.value >= 0,
                                .problem = mr_str_from(current.problem),

@@ -14,7 +14,7 @@ struct test_request {
     int64_t timestamp_ms;
     const char *gateway_name; /* HEARTBEAT; NULL: none */
     const char *problem;
-    bool snapshot;
+    bool snapshot, own;
 };
 
 /* What one subscription of one gateway got. */

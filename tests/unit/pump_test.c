@@ -162,6 +162,42 @@ static void requests_over_a_limit_are_refused_and_the_limit_is_named(void **stat
     stop();
 }
 
+static void a_sinks_own_gateway_takes_no_place_and_is_refused_for_no_other(void **state)
+{
+    (void)state;
+    test_sink_reset();
+    bed_open(&bed, 1, 4, 0);
+    struct mr_config *config = &bed.process.config;
+    config->publisher_subscriptions_max = 1;
+    config->publisher_subscriptions_per_gateway_max = 2;
+    config->publisher_gateways_max = 1;
+    open_pump();
+    settle();
+    for (mr_gateway_id own = 10; own < 13; own++) { /* as it is cut, it comes back */
+        test_sink_push(
+            &(struct test_request){.kind = MR_REQUEST_OPEN, .gateway = own, .own = true});
+        if (own == 10) {
+            gateway(MR_REQUEST_OPEN, 1);
+            subscribe(1, "a", 0, -1, "");
+        }
+        subscribe(own, "b", 0, -1, "");
+        subscribe(own, "c", 0, -1, "");
+        subscribe(own, "d", 0, -1, "");
+        settle();
+        assert_true(of(1, "a")->success && of(own, "b")->success && of(own, "c")->success);
+        assert_non_null(strstr(of(own, "d")->error, "publisher.subscriptions_per_gateway_max"));
+        assert_int_equal(pump->table.gateway_count, 1);
+        gateway(MR_REQUEST_CLOSE, own);
+        settle();
+        assert_int_equal(pump->table.gateway_count, 1);
+    }
+    gateway(MR_REQUEST_OPEN, 2);
+    subscribe(2, "b", 0, -1, "");
+    settle();
+    assert_non_null(strstr(of(2, "b")->error, "at most 1 (publisher.gateways_max)"));
+    stop();
+}
+
 static void ids_are_free_again_when_their_stream_is_closed(void **state)
 {
     (void)state;
@@ -390,6 +426,7 @@ int main(void)
         cmocka_unit_test(a_silent_shard_holds_nobody_back),
         cmocka_unit_test(one_event_is_one_delivery_with_all_subscriptions_of_a_gateway_in_order),
         cmocka_unit_test(requests_over_a_limit_are_refused_and_the_limit_is_named),
+        cmocka_unit_test(a_sinks_own_gateway_takes_no_place_and_is_refused_for_no_other),
         cmocka_unit_test(ids_are_free_again_when_their_stream_is_closed),
         cmocka_unit_test(a_subscription_that_ends_before_its_confirmation_is_told_so),
         cmocka_unit_test(a_gateway_that_is_cut_delays_nobody),
