@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "common/clock.h"
+
 static const struct {
     const char *name;
     unsigned status;
@@ -68,6 +70,7 @@ void mr_control_put(struct mr_control_queue *queue, struct mr_control *control)
     pthread_mutex_lock(&queue->lock);
     bool closed = queue->closed;
     if (!closed) {
+        control->arrived_ns = mr_clock_ns();
         STAILQ_INSERT_TAIL(&queue->list, control, next);
         atomic_fetch_add_explicit(&queue->count, 1, memory_order_release);
     }
@@ -95,6 +98,17 @@ struct mr_control *mr_control_take(struct mr_control_queue *queue)
 bool mr_control_waiting(const struct mr_control_queue *queue)
 {
     return atomic_load_explicit(&queue->count, memory_order_acquire) > 0;
+}
+
+uint64_t mr_control_waiting_since_ns(struct mr_control_queue *queue)
+{
+    if (!mr_control_waiting(queue))
+        return UINT64_MAX;
+    pthread_mutex_lock(&queue->lock);
+    const struct mr_control *control = STAILQ_FIRST(&queue->list);
+    uint64_t since_ns = control ? control->arrived_ns : UINT64_MAX;
+    pthread_mutex_unlock(&queue->lock);
+    return since_ns;
 }
 
 void mr_control_close(struct mr_control_queue *queue)

@@ -80,6 +80,7 @@ struct mr_control {
     uint32_t pending; /* items that are not settled, and one while it is being handled */
     uint32_t found;   /* of a page */
     uint32_t begun;   /* items of a REGISTER that are under way */
+    uint64_t arrived_ns;
     STAILQ_ENTRY(mr_control) next;
 };
 void mr_control_fini(struct mr_control *control); /* texts and body; not the request itself */
@@ -87,9 +88,11 @@ void mr_control_fini(struct mr_control *control); /* texts and body; not the req
 void mr_control_fail(struct mr_control *control, enum mr_control_code code, const char *fmt, ...)
     MR_PRINTF(3, 4);
 
+STAILQ_HEAD(mr_control_list, mr_control);
+
 struct mr_control_queue {
     pthread_mutex_t lock;
-    STAILQ_HEAD(, mr_control) list;
+    struct mr_control_list list;
     _Atomic uint32_t count; /* lets the pump look without the lock */
     bool closed;            /* what comes is answered at once: UNAVAILABLE */
     struct mr_doorbell_shm *bell;
@@ -101,6 +104,8 @@ void mr_control_put(struct mr_control_queue *queue, struct mr_control *control);
 /* Pump. NULL: none. */
 struct mr_control *mr_control_take(struct mr_control_queue *queue);
 bool mr_control_waiting(const struct mr_control_queue *queue);
+/* Pump. When the one arrived that waits longest; UINT64_MAX: none waits. */
+uint64_t mr_control_waiting_since_ns(struct mr_control_queue *queue);
 /* Pump. Answer UNAVAILABLE to all that wait and to all that come. */
 void mr_control_close(struct mr_control_queue *queue);
 #endif

@@ -18,6 +18,7 @@ void mr_durable_init(struct mr_durable *durable, struct mr_doorbell_shm *bell)
     mr_control_queue_init(&durable->queue, bell);
     STAILQ_INIT(&durable->changes);
     STAILQ_INIT(&durable->failed);
+    STAILQ_INIT(&durable->views);
     mr_boot_id(durable->boot_id);
 }
 
@@ -169,10 +170,16 @@ void mr_durable_expire(struct mr_pump *pump, struct mr_subscription *s)
     mr_count(pump->cell, MR_COUNTER_EXPIRED, 1);
 }
 
-static uint64_t expire(struct mr_pump *pump, uint64_t now_ns)
+/* Who waits behind a long request may be about to renew: nothing ends that had not when the first
+ * one of them came. */
+static uint64_t expire(struct mr_pump *pump, uint64_t turn_ns)
 {
+    struct mr_durable *durable = &pump->durable;
     struct mr_lease *lease;
-    uint64_t done = 0;
+    uint64_t done = 0, since_ns = durable->unfinished
+                                      ? durable->unfinished->arrived_ns
+                                      : mr_control_waiting_since_ns(&durable->queue);
+    uint64_t now_ns = since_ns < turn_ns ? since_ns : turn_ns;
     while (done < TURN_EXPIRED && (lease = mr_wheel_due(&pump->durable.wheel, now_ns)) != NULL) {
         done++;
         lease->deadline_ns = mr_durable_deadline(lease->subscription, now_ns);
@@ -272,7 +279,7 @@ static uint64_t collect(struct mr_pump *pump, uint64_t now_ns)
     return done;
 }
 
-/* A request that took up the time of an earlier turn, before any other. */
+/* A registration that took up the time of an earlier turn, before any other. */
 static uint64_t go_on(struct mr_pump *pump, uint64_t now_ns)
 {
     struct mr_control *control = pump->durable.unfinished;
@@ -299,8 +306,28 @@ static uint64_t take_controls(struct mr_pump *pump, uint64_t now_ns)
             control->done(control);
             continue;
         }
-        if (!mr_durable_handle(pump, control, now_ns))
+        if (mr_durable_handle(pump, control, now_ns))
+            continue;
+        if (control->kind == MR_CONTROL_REGISTER)
             durable->unfinished = control;
+        else
+            STAILQ_INSERT_TAIL(&durable->views, control, next);
+    }
+    return done;
+}
+
+/* Who looks at many subscriptions changes none of them, so all others go first. */
+static uint64_t view(struct mr_pump *pump, uint64_t now_ns)
+{
+    struct mr_durable *durable = &pump->durable;
+    struct mr_control *control;
+    uint64_t done = 0;
+    while ((done == 0 || !mr_pump_is_late(pump)) &&
+           (control = STAILQ_FIRST(&durable->views)) != NULL) {
+        STAILQ_REMOVE_HEAD(&durable->views, next);
+        if (!mr_durable_go_on(pump, control, now_ns))
+            STAILQ_INSERT_TAIL(&durable->views, control, next);
+        done++;
     }
     return done;
 }
@@ -312,6 +339,7 @@ void mr_durable_work(struct mr_pump *pump, uint64_t now_ns, uint64_t *done)
     *done += collect(pump, now_ns);
     *done += go_on(pump, now_ns);
     *done += take_controls(pump, now_ns);
+    *done += view(pump, now_ns);
     pump->deliverer.queued |= *done > before; /* some answers go out through the sink */
     if (!pump->reg.current)
         return;
@@ -354,6 +382,11 @@ static void answer_all(struct mr_pump *pump)
     if (durable->unfinished)
         mr_durable_abandon(durable->unfinished, why);
     durable->unfinished = NULL;
+    struct mr_control *control;
+    while ((control = STAILQ_FIRST(&durable->views)) != NULL) {
+        STAILQ_REMOVE_HEAD(&durable->views, next);
+        mr_durable_abandon(control, why);
+    }
 }
 
 void mr_durable_close(struct mr_pump *pump)
@@ -380,6 +413,7 @@ void mr_durable_close(struct mr_pump *pump)
 bool mr_durable_look(const struct mr_pump *pump)
 {
     const struct mr_durable *durable = &pump->durable;
-    return durable->unfinished || mr_control_waiting(&durable->queue) ||
+    return durable->unfinished || !STAILQ_EMPTY(&durable->views) ||
+           mr_control_waiting(&durable->queue) ||
            (durable->keeper && mr_keeper_waiting(durable->keeper));
 }

@@ -20,6 +20,7 @@ struct mr_durable {
     struct mr_store_changes failed;  /* deletions that the store did not take */
     uint64_t failed_ns;              /* when the last one of these failed */
     struct mr_control *unfinished;   /* it took up its turn, and goes on in the next; NULL: none */
+    struct mr_control_list views;    /* LIST and EXPLAIN that are not done; nobody waits for them */
     char boot_id[MR_BOOT_ID_BYTES];
     uint64_t seen_kept_ns; /* when the gateways that are spoken for were written down last */
     bool open, closing;
@@ -66,8 +67,9 @@ enum mr_control_code mr_durable_kept(const struct mr_store_change *change, const
 bool mr_durable_reaches(const struct mr_scope *scope, const struct mr_subscription *s);
 struct mr_wire_limits mr_durable_limits(const struct mr_config *config);
 
-/* durable_requests.c: begin what a request asks for, or go on with it. False: go on in the next
- * turn; true: it is or will be answered. */
+/* durable_requests.c: begin what a request asks for, or go on with it. False: go on, in the next
+ * turn at the latest; true: it is or will be answered. A request is for what there was when it
+ * arrived: what has expired while it waited has not. */
 bool mr_durable_handle(struct mr_pump *pump, struct mr_control *control, uint64_t now_ns);
 bool mr_durable_go_on(struct mr_pump *pump, struct mr_control *control, uint64_t now_ns);
 /* What has not begun never will; what is under way is settled on its own. */

@@ -101,6 +101,12 @@ static enum mr_rc check_item(const struct mr_pump *pump, const struct mr_control
     return mr_pump_check(pump, &request, code, err);
 }
 
+/* When it was asked for. */
+static uint64_t asked_ns(const struct mr_control *control, uint64_t now_ns)
+{
+    return control->arrived_ns < now_ns ? control->arrived_ns : now_ns;
+}
+
 /* A durable subscription whose time is not up, or NULL. */
 static struct mr_subscription *find_live(struct mr_pump *pump, struct mr_str id, uint64_t now_ns)
 {
@@ -179,7 +185,7 @@ static void register_item(struct mr_pump *pump, struct mr_control *control, uint
     enum mr_rc rc = check_item(pump, control, item, &code, &err);
     if (rc == MR_OK) {
         code = MR_CONTROL_SUBSCRIPTION_EXISTS;
-        rc = check_free(pump, gateway, request->subscription_id, now_ns, &err);
+        rc = check_free(pump, gateway, request->subscription_id, asked_ns(control, now_ns), &err);
     }
     if (rc == MR_OK) {
         gateway = mr_gateway_named(&pump->table, control->gateway); /* what expired was its last? */
@@ -276,7 +282,7 @@ static int64_t extend(struct mr_pump *pump, struct mr_lease *lease, uint64_t now
  * is on its way there has been given its time a moment ago. */
 static void renew(struct mr_pump *pump, struct mr_control *control, uint64_t now_ns)
 {
-    struct mr_subscription *s = known(pump, control, now_ns);
+    struct mr_subscription *s = known(pump, control, asked_ns(control, now_ns));
     if (!s)
         return;
     struct mr_lease *kept = s->lease;
@@ -381,7 +387,8 @@ static enum mr_rc check_program(const struct mr_pump *pump, const struct mr_cont
 static void replace(struct mr_pump *pump, struct mr_control *control, uint64_t now_ns)
 {
     struct mr_control_item *item = &control->items[0];
-    struct mr_subscription *old = find_live(pump, item->subscribe.subscription_id, now_ns);
+    struct mr_subscription *old =
+        find_live(pump, item->subscribe.subscription_id, asked_ns(control, now_ns));
     if (!old) {
         control->created = true;
         register_item(pump, control, 0, now_ns);
@@ -529,10 +536,13 @@ bool mr_durable_handle(struct mr_pump *pump, struct mr_control *control, uint64_
     control->log_id = pump->deliverer.log_id;
     control->pending = 1; /* nobody answers before all of it has begun */
     switch (control->kind) {
-    case MR_CONTROL_REGISTER:
-    case MR_CONTROL_GET:
     case MR_CONTROL_LIST:
     case MR_CONTROL_EXPLAIN:
+        if (control->id.len == 0)
+            return false;
+        return mr_durable_go_on(pump, control, now_ns);
+    case MR_CONTROL_REGISTER:
+    case MR_CONTROL_GET:
         return mr_durable_go_on(pump, control, now_ns);
     case MR_CONTROL_REPLACE:
         replace(pump, control, now_ns);

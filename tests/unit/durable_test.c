@@ -361,6 +361,82 @@ static uint32_t count_of(struct mr_str text, const char *what)
     return count;
 }
 
+/* Its time is up now, and a moment from now the wheel comes round to it. */
+static void let_run_out(const char *id)
+{
+    struct mr_lease *lease = named(id)->lease;
+    lease->deadline_ns = mr_clock_ns();
+    mr_wheel_put(&pump->durable.wheel, lease);
+    usleep(MR_WHEEL_TICK_NS / MR_NS_PER_US + 1000);
+}
+
+static void a_renewal_behind_a_long_registration_comes_in_time_all_the_same(void **state)
+{
+    (void)state;
+    start_with("memory", 2);
+    struct ask renewal, late;
+    assert_int_equal(asked(MR_CONTROL_REGISTER, "g1", "x", 0), MR_CONTROL_OK);
+    assert_int_equal(asked(MR_CONTROL_REGISTER, "g1", "y", 0), MR_CONTROL_OK);
+    struct long_ask *a = ask_long(slow_to_compile);
+    turn();
+    assert_in_range(a->control.begun, 1, LONG_ITEMS - 1);
+    ask(&renewal, MR_CONTROL_RENEW, NULL, "x", 0);
+    let_run_out("x");
+    let_run_out("y");
+    ask(&late, MR_CONTROL_RENEW, NULL, "y", 0);
+    turn();
+    assert_false(renewal.answered || late.answered);
+    assert_int_equal(finish(&renewal), MR_CONTROL_OK);
+    assert_int_not_equal(finish(&late), MR_CONTROL_OK);
+    assert_int_equal(a->answers, 1);
+    assert_non_null(named("x"));
+    turns(1);
+    assert_null(named("y"));
+    free_long(a);
+    stop();
+}
+
+/* Why does an event match those of a long registration, or not? */
+static void explain(struct ask *e)
+{
+    static uint8_t document[64];
+    struct mr_bson_writer w;
+    mr_bson_writer_init_fixed(&w, document, sizeof document);
+    mr_bson_begin(&w);
+    mr_bson_put_int64(&w, MR_STR("n"), -1);
+    mr_bson_end(&w);
+    ask(e, MR_CONTROL_EXPLAIN, "", "", 0);
+    e->control.page.limit = 1000;
+    e->control.event = (struct mr_control_event){.database = MR_STR("db"),
+                                                 .collection = MR_STR("c0"),
+                                                 .event = {.database = MR_STR("db"),
+                                                           .collection = MR_STR("c0"),
+                                                           .document = mr_bson_bytes(&w)}};
+}
+
+static void nobody_waits_for_an_explanation(void **state)
+{
+    (void)state;
+    start_with("memory", 2);
+    struct ask e, second, renewal;
+    assert_int_equal(asked(MR_CONTROL_REGISTER, "g1", "x", 0), MR_CONTROL_OK);
+    struct long_ask *a = ask_long(slow_to_run);
+    for (int i = 0; i < 5000 && a->answers == 0; i++)
+        settle();
+    explain(&e);
+    explain(&second);
+    turn();
+    assert_false(e.answered || second.answered);
+    ask(&renewal, MR_CONTROL_RENEW, NULL, "x", 0);
+    turn();
+    assert_true(renewal.answered && !e.answered && !second.answered);
+    assert_int_equal(finish(&renewal), MR_CONTROL_OK);
+    stop();
+    assert_int_equal(finish(&e), MR_CONTROL_UNAVAILABLE);
+    assert_int_equal(finish(&second), MR_CONTROL_UNAVAILABLE);
+    free_long(a);
+}
+
 static void an_explanation_takes_no_turn_for_itself(void **state)
 {
     (void)state;
@@ -369,20 +445,8 @@ static void an_explanation_takes_no_turn_for_itself(void **state)
     for (int i = 0; i < 5000 && a->answers == 0; i++)
         settle();
     assert_int_equal(a->answers, 1);
-    struct mr_bson_writer w;
-    uint8_t document[64];
-    mr_bson_writer_init_fixed(&w, document, sizeof document);
-    mr_bson_begin(&w);
-    mr_bson_put_int64(&w, MR_STR("n"), -1);
-    mr_bson_end(&w);
     struct ask e;
-    ask(&e, MR_CONTROL_EXPLAIN, "", "", 0);
-    e.control.page.limit = 1000;
-    e.control.event = (struct mr_control_event){.database = MR_STR("db"),
-                                                .collection = MR_STR("c0"),
-                                                .event = {.database = MR_STR("db"),
-                                                          .collection = MR_STR("c0"),
-                                                          .document = mr_bson_bytes(&w)}};
+    explain(&e);
     uint32_t rounds = 0;
     for (; !e.answered && rounds < 1000; rounds++) {
         uint32_t found = e.control.found;
@@ -415,6 +479,8 @@ int main(void)
         cmocka_unit_test(a_renewal_while_filters_are_replaced_leaves_the_new_ones_in_the_store),
         cmocka_unit_test(a_long_registration_goes_on_turn_by_turn),
         cmocka_unit_test(a_long_registration_is_answered_when_the_publisher_stops),
+        cmocka_unit_test(a_renewal_behind_a_long_registration_comes_in_time_all_the_same),
+        cmocka_unit_test(nobody_waits_for_an_explanation),
         cmocka_unit_test(an_explanation_takes_no_turn_for_itself),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
