@@ -152,7 +152,7 @@ void mr_consumer_rebuild(struct mr_consumer *c, const char *cause)
 static void begin_streaming(struct mr_consumer *c, uint64_t position)
 {
     uint64_t now_ns = mr_clock_ns(), head = mr_relay_head(c->relay);
-    c->position = position;
+    c->position = c->said = position;
     c->stage = MR_CONSUMER_STREAMING;
     c->sent_ns = now_ns;
     mr_lag_begin(&c->lag, head > position ? head - position : 0, now_ns);
@@ -354,7 +354,9 @@ void mr_consumer_begin(struct mr_grpc_call call, void *context)
 static void look_at_lag(struct mr_consumer *c, uint64_t head, uint64_t now_ns)
 {
     struct mr_relay *r = c->relay;
-    uint64_t base = c->acknowledges ? c->acknowledged : c->position;
+    /* Who has acknowledged all the events that it was sent cannot acknowledge any further. */
+    bool owes = c->acknowledges && c->acknowledged < c->told;
+    uint64_t base = owes ? c->acknowledged : c->position;
     uint64_t events = head > base ? head - base : 0;
     pthread_mutex_lock(&r->lock);
     uint64_t age_ns = events ? mr_lag_age_ns(&r->clock, base, now_ns) : 0;

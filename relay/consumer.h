@@ -26,7 +26,9 @@ struct mr_consumer {
     struct mr_follow follow;
     struct mr_place place;
     struct mr_consumer_row_shm *row; /* what /metrics shows of it; NULL: no request yet */
-    uint64_t position;               /* sent through */
+    uint64_t position;               /* sent through, or not wanted */
+    uint64_t told;                   /* the marker of the last event sent; 0: none yet */
+    uint64_t said;                   /* the last marker sent, of an event or not */
     bool acknowledges;               /* it has, on this stream, or begins where it did */
     uint64_t acknowledged;           /* through */
     bool waits;                      /* for the live end: counted in relay->waiting */

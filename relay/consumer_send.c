@@ -71,6 +71,7 @@ static bool send_notice(struct mr_consumer *c, uint64_t now_ns)
         return false;
     }
     c->sent_ns = now_ns;
+    c->said = c->position;
     struct message message = {.part_count = 1, .bytes = len};
     message.parts[0] = grpc_slice_from_copied_buffer((const char *)bytes, len);
     write_message(c, &message, false);
@@ -149,7 +150,7 @@ static bool add_part(struct mr_consumer *c, const struct mr_piece *piece, struct
     const struct mr_piece_item *begin = &piece->items[first], *last = &piece->items[end - 1];
     uint32_t from = c->follow.batch ? begin->at : begin->body;
     measure(c, piece, now_ns);
-    c->position = last->through;
+    c->position = c->told = c->said = last->through;
     message->parts[message->part_count++] = part_of(c, piece, message, from, last->end);
     message->events += end - first;
     message->bytes += last->end - from;
@@ -248,7 +249,6 @@ static bool is_kept(const struct mr_consumer *c, const struct mr_piece *piece)
 
 void mr_consumer_step(struct mr_consumer *c, uint64_t now_ns)
 {
-    uint64_t skipped_from = c->position;
     while (!c->writing && !c->fetching && !c->status_begun && !c->broken && !c->is_gone &&
            c->stage != MR_CONSUMER_OPENING && c->stage != MR_CONSUMER_ENDED) {
         if (send_notice(c, now_ns) || c->stage == MR_CONSUMER_PAUSED)
@@ -262,7 +262,7 @@ void mr_consumer_step(struct mr_consumer *c, uint64_t now_ns)
             c->piece = piece;
         else
             mr_piece_unref(piece);
-        if (!sent && c->position - skipped_from >= SKIPPED_MAX)
+        if (!sent && c->position - c->said >= SKIPPED_MAX)
             c->sent_ns = 0; /* so that a heartbeat is due */
     }
 }
@@ -334,7 +334,7 @@ void mr_consumer_fetched(void *owner, bool ok)
     if (c->fetch.rc != MR_OK) {
         fetch_failed(c, now_ns);
     } else if (c->fetch.kind == MR_FETCH_LOCATE) {
-        c->position = c->fetch.sequence;
+        c->position = c->said = c->fetch.sequence;
         c->stage = MR_CONSUMER_STREAMING;
         c->sent_ns = now_ns;
         uint64_t head = mr_relay_head(c->relay);

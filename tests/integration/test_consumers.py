@@ -274,6 +274,65 @@ def test_a_consumer_that_does_not_read_holds_up_nobody():
         lazy.cancel()
 
 
+class LineBed(Bed):
+    """Events are what the test appends to a file."""
+
+    def __init__(self, path, **more):
+        super().__init__(**{"source.kind": "ndjson", "ndjson.path": str(path), "ndjson.follow": True, **more})
+        self.path = path
+        path.touch()
+
+    def append(self, collection, ident, more=""):
+        with self.path.open("a", encoding="utf-8") as out:
+            out.write(json.dumps({"collection": collection, "id": ident, "doc": {"n": 1}}) + "\n" + more)
+
+
+class Reader(threading.Thread):
+    """Messages of a stream, as they come."""
+
+    def __init__(self, stream):
+        super().__init__(daemon=True)
+        self.stream, self.messages = stream, []
+        self.start()
+
+    def run(self):
+        try:
+            for message in self.stream:
+                self.messages.append(message)
+        except grpc.RpcError:
+            pass
+
+    def events(self):
+        return [e for m in self.messages for e in m.batch or [m] if e.HasField("change_event")]
+
+    def notices(self):
+        return [m for m in self.messages if m.HasField("lag") or m.HasField("rebuild")]
+
+
+def test_who_has_acknowledged_all_that_it_got_is_not_behind_while_others_are_written(tmp_path):
+    with LineBed(tmp_path / "lines", **{"relay.lag_soft_time": "300ms", "relay.lag_hard_time": "600ms"}) as bed:
+        reader = Reader(bed.relay.subscribe(consumer_id="quiet", after="e30", batch=True, rebuild=True,
+                                            collections=["orders"]))
+        bed.append("orders", "o1")
+        first = wait_for(reader.events, 10, "the first event")[0]
+        bed.relay.acknowledge("quiet", first.progress)
+        for i in range(30):
+            bed.append("users", f"u{i}")
+            time.sleep(0.05)
+        assert not reader.notices(), reader.notices()
+        bed.append("orders", "o2")  # and this one it does not acknowledge
+        wait_for(lambda: any(m.HasField("rebuild") for m in reader.messages), 10, "the hard lag")
+
+
+def test_a_stream_whose_filter_lets_nothing_through_hears_of_its_place_every_few_thousand_events():
+    with Bed(**{"generator.rate": "10000", "relay.heartbeat_interval": "1m"}) as bed:
+        reader = Reader(bed.relay.subscribe(after="e30", batch=True, collections=["none"]))
+        bed.wait_written()
+        wait_for(lambda: reader.messages and sequence_of(reader.messages[-1].progress) > EVENTS - 5000, 10, "a heartbeat")
+        places = [0] + [sequence_of(m.progress) for m in reader.messages]
+        assert all(b - a < 6000 for a, b in zip(places, places[1:])), places
+
+
 def metrics(bed, name):
     """Label text -> value."""
     with urllib.request.urlopen(f"http://127.0.0.1:{bed.instance.http_port}/metrics") as answer:
