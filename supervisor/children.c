@@ -216,7 +216,7 @@ static void start(struct mr_children *children, struct mr_child *child, uint64_t
     atomic_store_explicit(&cell->pid, (uint32_t)child->pid, memory_order_relaxed);
     child->life = MR_CHILD_STARTING;
     child->due_ns = now_ns + children->config->supervisor_start_timeout;
-    child->silent_ns = child->stopped_ns = 0;
+    child->silent_ns = 0;
     child->killed_as = NULL;
     mr_log_info("supervisor", "started", "child=%s child_pid=%d", name, child->pid);
 }
@@ -252,6 +252,7 @@ void mr_child_reap(struct mr_children *children, uint32_t index, uint64_t now_ns
     close(child->pidfd); /* and so it leaves the epoll set */
     child->pidfd = -1;
     child->pid = 0;
+    child->stopped_ns = 0;
     atomic_store_explicit(&cell->pid, 0, memory_order_relaxed);
     describe(child, &info, cell, reason, sizeof reason);
     snprintf(cell->panic, sizeof cell->panic, "%s", reason);
@@ -302,6 +303,7 @@ bool mr_child_failing(const struct mr_child *child)
 static void kill_for(struct mr_children *children, struct mr_child *child, const char *reason)
 {
     char name[32];
+    MR_ASSERT(child->pid > 0); /* 0 would be our own group */
     mr_child_name(child, name);
     mr_log_warn("supervisor", "killed", "child=%s child_pid=%d reason=\"%s\"", name, child->pid,
                 reason);
@@ -388,7 +390,8 @@ uint64_t mr_children_work(struct mr_children *children, uint64_t now_ns)
         uint64_t due_ns = child->life == MR_CHILD_WAITING || child->life == MR_CHILD_STOPPING
                               ? child->due_ns
                           : child->life == MR_CHILD_STARTING ? now_ns + START_LOOK_NS
-                                                             : watch_stop(children, child, now_ns);
+                          : child->life == MR_CHILD_RUNNING  ? watch_stop(children, child, now_ns)
+                                                             : UINT64_MAX;
         next_ns = due_ns < next_ns ? due_ns : next_ns;
     }
     return next_ns;

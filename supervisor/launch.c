@@ -62,6 +62,7 @@ enum mr_rc mr_launch(const struct mr_launch *launch, pid_t *pid, int *pidfd, str
         mr_fail(err, MR_RETRY, "watch %s (pid %d)", launch->path, *pid);
         kill(*pid, SIGKILL);
         waitpid(*pid, NULL, 0);
+        *pid = 0; /* another's soon */
         return MR_RETRY;
     }
     return MR_OK;

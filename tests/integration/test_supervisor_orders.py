@@ -3,8 +3,10 @@ whatever meets whatever, every life comes to its end and every order to its answ
 
 import contextlib
 import os
+import resource
 import signal
 import subprocess
+import time
 
 import pytest
 
@@ -75,4 +77,39 @@ def test_a_second_signal_takes_the_patience_with_one_who_was_told_to_leave_alrea
         wait_stopping(bed, "puller")
         bed.process.send_signal(signal.SIGTERM)
         assert bed.wait_exit(5) == 111
+        assert bed.segments() == [] and bed.children() == []
+
+
+def test_a_process_that_was_stopped_and_then_killed_for_good_takes_nobody_with_it():
+    # Its stop was remembered, and when stopped_timeout had passed "it" was killed: pid 0, our own group.
+    with Bed({"supervisor.restarts_max": 1, "supervisor.stopped_timeout": "500ms"}) as bed:
+        bed.start()
+        os.kill(bed.child("matcher-1")["pid"], signal.SIGKILL)
+        wait_for(lambda: bed.child("matcher-1")["restarts"] == 1 and bed.ask()["state"] == "running", 5, "matcher-1")
+        pid = bed.child("matcher-1")["pid"]
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(0.05)
+        os.kill(pid, signal.SIGKILL)
+        time.sleep(1)
+        assert bed.process.poll() is None and bed.ask()["state"] == "given_up"
+        assert bed.child("puller")["state"] == "ready"
+
+
+def test_a_process_that_cannot_be_watched_is_tried_again_and_no_other_is_signalled_in_its_place():
+    with Bed() as bed:
+        bed.start()
+        files = resource.prlimit(bed.process.pid, resource.RLIMIT_NOFILE)
+
+        def without_files():
+            pid, failed = bed.child("publisher")["pid"], bed.log().count("start_failed")
+            resource.prlimit(bed.process.pid, resource.RLIMIT_NOFILE, (8, files[1]))
+            os.kill(pid, signal.SIGKILL)
+            wait_for(lambda: bed.log().count("start_failed") > failed, 5, "a start that fails")
+            assert "Too many open files" in bed.log()
+
+        without_files()
+        resource.prlimit(bed.process.pid, resource.RLIMIT_NOFILE, files)
+        wait_for(lambda: bed.ask()["state"] == "running", 5, "the publisher to come back")
+        without_files()
+        assert bed.stop(5) == 0
         assert bed.segments() == [] and bed.children() == []
