@@ -11,7 +11,8 @@
 
 struct mr_pg_position {
     uint64_t system;          /* the cluster's system identifier */
-    uint32_t timeline;        /* of the cluster when this was written */
+    uint32_t timeline;        /* of the cluster when this was written; 0 not known */
+    uint32_t era;             /* gaps before: places of two eras may not be compared */
     uint64_t lsn;             /* end of the last complete transaction */
     uint64_t commit_lsn;      /* of the transaction under way; 0 none */
     uint64_t events_taken;    /* of the transaction under way */
@@ -22,6 +23,12 @@ void mr_pg_position_encode(const struct mr_pg_position *position, struct mr_posi
 /* MR_USAGE: these bytes were written by another kind of source or another version. */
 MR_MUST_USE enum mr_rc mr_pg_position_decode(const struct mr_position *in,
                                              struct mr_pg_position *out, struct mr_err *err);
+
+/* The server's log that this place is in goes at least so far. */
+uint64_t mr_pg_position_reach(const struct mr_pg_position *position);
+/* Where a server's history, a timeline history file, leaves a timeline. False: it never was on it.
+ */
+bool mr_pg_history_leaves(const char *history, uint32_t timeline, uint64_t *out);
 
 /* "16/B374D848": how PostgreSQL writes a place in its log. parse: false when text is none. */
 struct mr_pg_lsn_text {

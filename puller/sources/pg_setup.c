@@ -43,7 +43,7 @@ static enum mr_rc answer_system(struct mr_pg_setup *setup, const struct mr_pg_re
 {
     setup->system = strtoull(mr_pg_result_text(result, 0, 0), NULL, 10);
     setup->timeline = (uint32_t)strtoul(mr_pg_result_text(result, 0, 1), NULL, 10);
-    if (setup->system == 0)
+    if (setup->system == 0 || !mr_pg_lsn_parse(mr_pg_result_text(result, 0, 2), &setup->log_end))
         return mr_reject(err, MR_RETRY, "IDENTIFY_SYSTEM: the server did not say who it is");
     if (!setup->first_start && setup->position->system != setup->system)
         return mr_reject(err, MR_USAGE,
@@ -66,6 +66,12 @@ static enum mr_rc answer_nothing(struct mr_pg_setup *setup, const struct mr_pg_r
     (void)result;
     (void)err;
     return MR_OK;
+}
+
+/* The server's log does not go as far as we have read. Only what is on its disk is ever sent. */
+static bool is_behind(const struct mr_pg_setup *setup)
+{
+    return mr_pg_position_reach(setup->position) > setup->log_end;
 }
 
 static void ask_server(struct mr_pg_setup *setup, struct mr_pg_sql *sql)
@@ -91,11 +97,60 @@ static enum mr_rc answer_server(struct mr_pg_setup *setup, const struct mr_pg_re
                          "server's wal_level is %s; set wal_level = logical in"
                          " postgresql.conf and restart the server",
                          wal_level);
-    if (is_true(mr_pg_result_text(result, 0, 2)) && version < 160000)
+    setup->standby = is_true(mr_pg_result_text(result, 0, 2));
+    if (setup->standby && version < 160000)
         return mr_reject(err, MR_RETRY,
                          "server is a standby: waiting until it is promoted, or name the"
                          " primary in postgres.url (target_session_attrs=read-write)");
+    if (setup->standby && !setup->first_start && is_behind(setup))
+        return mr_reject(err, MR_RETRY, "server is a standby that has replayed up to %s: waiting",
+                         mr_pg_lsn_format(setup->log_end).text);
     setup->sender_timeout_ms = strtoull(mr_pg_result_text(result, 0, 1), NULL, 10);
+    return MR_OK;
+}
+
+static void say_other_timeline(struct mr_pg_setup *setup)
+{
+    snprintf(setup->diverged, sizeof setup->diverged,
+             "the server is on timeline %" PRIu32 ", which does not come from timeline %" PRIu32,
+             setup->timeline, setup->position->timeline);
+}
+
+/* A server whose history is not the one that was read gives no error: it would pass over all that
+ * commits up to our place. */
+static void ask_history(struct mr_pg_setup *setup, struct mr_pg_sql *sql)
+{
+    uint32_t read = setup->position->timeline;
+    setup->diverged[0] = '\0';
+    if (setup->first_start)
+        return;
+    if (is_behind(setup))
+        snprintf(setup->diverged, sizeof setup->diverged,
+                 "the server's log ends at %s: it was restored or lost what it had sent",
+                 mr_pg_lsn_format(setup->log_end).text);
+    else if (read == 0 || read == setup->timeline)
+        return;
+    else if (setup->timeline == 1)
+        say_other_timeline(setup);
+    else {
+        char number[16];
+        snprintf(number, sizeof number, "%" PRIu32, setup->timeline);
+        mr_pg_sql_add(sql, "TIMELINE_HISTORY ");
+        mr_pg_sql_add(sql, number);
+    }
+}
+
+static enum mr_rc answer_history(struct mr_pg_setup *setup, const struct mr_pg_result *result,
+                                 struct mr_err *err)
+{
+    uint64_t left;
+    (void)err;
+    if (!mr_pg_history_leaves(mr_pg_result_text(result, 0, 1), setup->position->timeline, &left))
+        say_other_timeline(setup);
+    else if (mr_pg_position_reach(setup->position) > left)
+        snprintf(setup->diverged, sizeof setup->diverged,
+                 "the server's history leaves timeline %" PRIu32 " at %s, before what was read",
+                 setup->position->timeline, mr_pg_lsn_format(left).text);
     return MR_OK;
 }
 
@@ -325,10 +380,12 @@ static enum mr_rc answer_slot(struct mr_pg_setup *setup, const struct mr_pg_resu
         return mr_reject(err, MR_RETRY,
                          "slot \"%s\" is in use by server process %s; waiting for it",
                          slot_name(setup), mr_pg_result_text(result, 0, 3));
-    setup->slot_lost = setup->stuck || strcmp(wal_status, "lost") == 0;
+    setup->slot_lost =
+        setup->stuck || setup->diverged[0] != '\0' || strcmp(wal_status, "lost") == 0;
     if (setup->slot_lost)
         return slot_lost(setup,
-                         setup->stuck
+                         setup->diverged[0] ? setup->diverged
+                         : setup->stuck
                              ? "the publication did not exist at a place that is still to be read"
                              : "invalidated by the server (max_slot_wal_keep_size)",
                          err);
@@ -374,6 +431,7 @@ static const struct step steps[] = {
     {"ask who the server is", ask_system, answer_system},
     {"set up the session", ask_session, answer_nothing},
     {"check the server", ask_server, answer_server},
+    {"compare the server's history", ask_history, answer_history},
     {"look for the publication", ask_publication, answer_publication},
     {"check postgres.tables", ask_tables, answer_tables},
     {"create the publication", ask_create_publication, answer_create_publication},

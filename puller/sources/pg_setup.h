@@ -22,10 +22,13 @@ struct mr_pg_setup {
     /* Found. */
     uint64_t system;
     uint32_t timeline;
+    uint64_t log_end; /* of what the server has on its disk, or as a standby has replayed */
+    bool standby;
     uint64_t sender_timeout_ms; /* 0: the server never times out */
     bool publication_exists, all_tables;
     bool slot_exists, slot_lost;
-    bool gap; /* changes between position and gap_to_lsn are lost */
+    char diverged[96]; /* why the server's history is not what was read; empty: it is */
+    bool gap;          /* changes between position and gap_to_lsn are lost */
     char gap_cause[128];
     uint64_t gap_to_lsn;
     uint64_t start_lsn; /* of a new or unread slot: where it begins */

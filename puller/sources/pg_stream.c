@@ -309,7 +309,8 @@ enum mr_rc mr_pg_stream_gap(struct mr_pg_stream *stream, const char *cause, uint
     enum mr_rc rc = emit_gap(stream, MR_STR(""), cause, stream->position.lsn, to_lsn, intake, err);
     if (rc != MR_OK)
         return rc;
-    stream->position.lsn = to_lsn;
+    stream->position.lsn = stream->received_lsn = to_lsn;
+    stream->position.era++;
     stream->position.commit_lsn = stream->position.events_taken = 0;
     state_position(stream, intake);
     return MR_OK;

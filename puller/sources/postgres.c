@@ -246,7 +246,8 @@ static enum mr_rc work_preflight(struct pg_source *s, uint64_t now_ns, struct mr
     if (rc != MR_OK)
         return fail(s, rc, now_ns, err);
     s->stream.position.system = s->setup.system;
-    s->stream.position.timeline = s->setup.timeline;
+    /* A standby may be promoted, and go on with another timeline, without a word to us. */
+    s->stream.position.timeline = s->setup.standby ? 0 : s->setup.timeline;
     enter(s, PULL_GAP, now_ns);
     return MR_OK;
 }
@@ -268,6 +269,7 @@ static enum mr_rc work_gap(struct pg_source *s, struct mr_intake *intake, uint64
         s->setup.gap = false;
         s->stuck_attempts = 0;
         mr_count(s->base.cell, MR_COUNTER_SOURCE_GAPS, 1);
+        s->durable_lsn = 0; /* of the era before, and perhaps not even of this server's log */
     } else if (s->setup.first_start) {
         stream->position.lsn = s->setup.start_lsn;
         stream->position.place.running = strcmp(s->base.config->source_start.text, "snapshot") == 0;
@@ -529,7 +531,7 @@ static enum mr_rc pg_confirm(struct mr_source *source, const struct mr_position 
     enum mr_rc rc = mr_pg_position_decode(position, &confirmed, err);
     if (rc != MR_OK)
         return rc;
-    if (confirmed.lsn > s->durable_lsn) {
+    if (confirmed.era == s->stream.position.era && confirmed.lsn > s->durable_lsn) {
         s->durable_lsn = confirmed.lsn;
         s->feedback_due = true;
         mr_gauge(s->base.cell, MR_COUNTER_SOURCE_CONFIRMED, confirmed.lsn);

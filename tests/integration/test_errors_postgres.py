@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -341,6 +342,93 @@ def test_slot_dropped(cluster, source, policy):
     assert [event["op"] for event in one.events()] == ["insert", "gap", "insert"]
     gap = one.events()[1]["document"]
     assert gap["cause"] == "it is gone" and re.fullmatch(r"\w+/\w+", gap["from"]) and gap["from"] != gap["to"]
+
+
+def acknowledged(cluster, source):
+    end = cluster.value("SELECT pg_current_wal_flush_lsn() - '0/0'")
+    source.wait_for(lambda: slot_place(cluster) >= end, "the acknowledgement")
+
+
+def run_past_a_copy(cluster, source):
+    """Copy the stopped server, slot included; then read and acknowledge more of it than the copy has."""
+    cluster.execute("CREATE TABLE t (id int PRIMARY KEY)", "INSERT INTO t VALUES (1)")
+    source.stop()
+    cluster.halt()
+    subprocess.run(["cp", "-a", cluster.data, cluster.dir + "/copy"], check=True)
+    cluster.start()
+    source.start().streams(2)
+    cluster.execute("SELECT pg_switch_wal()", "INSERT INTO t VALUES (2)")
+    source.has(2)
+    acknowledged(cluster, source)
+
+
+def go_back_to_the_copy(cluster):
+    cluster.halt("immediate")
+    shutil.rmtree(cluster.data)
+    os.rename(cluster.dir + "/copy", cluster.data)
+
+
+def promote(cluster):
+    """Start the stopped server as a standby of nobody, and promote it: a new timeline."""
+    with open(os.path.join(cluster.data, "standby.signal"), "w", encoding="utf-8"):
+        pass
+    cluster.start()
+    cluster.execute("SELECT pg_promote()")
+
+
+def test_server_restored_with_its_slot():
+    with Cluster() as cluster, Source(cluster.dsn()) as one:
+        one.streams()
+        run_past_a_copy(cluster, one)
+        one.stop()
+        go_back_to_the_copy(cluster)
+        cluster.start()
+        ends(one.start(), "server_restored")
+
+
+def test_behind_a_restored_server_everything_comes_and_nothing_is_acknowledged_too_early():
+    with Cluster() as cluster, Source(cluster.dsn(), on_slot_lost="recreate") as one:
+        one.streams()
+        run_past_a_copy(cluster, one)
+        go_back_to_the_copy(cluster)  # the source stays, and remembers what it has acknowledged
+        cluster.start()
+        one.streams(3)
+        cluster.execute("INSERT INTO t VALUES (3)")
+        one.has(4)
+        acknowledged(cluster, one)
+        assert slot_place(cluster) <= cluster.value("SELECT pg_current_wal_flush_lsn() - '0/0'")
+        assert [event["op"] for event in one.events()] == ["insert", "insert", "gap", "insert"]
+        assert one.events()[3]["document_id"] == "3"
+        one.stop()
+        one.start().streams(4)  # its own place is of the new history
+        cluster.execute("INSERT INTO t VALUES (4)")
+        one.has(5)
+        assert one.events()[4]["document_id"] == "4"
+
+
+def test_a_promoted_standby_is_read_on_if_it_has_what_was_read():
+    with Cluster() as cluster, Source(cluster.dsn()) as one:
+        one.streams()
+        run_past_a_copy(cluster, one)
+        one.stop()
+        cluster.halt()
+        promote(cluster)
+        one.start().streams(3)
+        cluster.execute("INSERT INTO t VALUES (3)")
+        one.has(3)
+        assert one.ids() == ["1", "2", "3"]
+
+
+def test_a_promoted_standby_that_lacks_what_was_read_is_not_read_on():
+    with Cluster() as cluster, Source(cluster.dsn()) as one:
+        one.streams()
+        run_past_a_copy(cluster, one)
+        one.stop()
+        go_back_to_the_copy(cluster)
+        promote(cluster)
+        for _ in range(3):
+            cluster.execute("INSERT INTO t SELECT max(id) + 1 FROM t", "SELECT pg_switch_wal()")
+        ends(one.start(), "server_promoted")
 
 
 def test_slot_recreated_by_somebody_else(cluster, source):
