@@ -61,8 +61,8 @@ static enum mr_rc emit_gap(const struct mr_js_item *item, struct mr_intake *inta
     return mr_intake_emit(intake, &event, err);
 }
 
-/* One item into the log. What is no event is counted and passed over: its writer is at fault, and
- * to stop would help nobody. */
+/* One item into the log. What is no event, or none of a millrace, is counted and passed over: its
+ * writer is at fault, and to stop would help nobody. */
 static enum mr_rc take(struct jetstream *j, struct mr_js_item *item, struct mr_intake *intake,
                        struct mr_err *err)
 {
@@ -72,9 +72,10 @@ static enum mr_rc take(struct jetstream *j, struct mr_js_item *item, struct mr_i
     struct place next = {item->stream_sequence, j->place.log_id, j->place.sequence,
                          item->created_ns};
     enum mr_rc rc = MR_OK;
-    if (item->gap_from != 0) {
+    if (item->kind == MR_JS_GAP) {
         rc = emit_gap(item, intake, err);
-    } else if (mr_marker_parse(mr_str_from(item->position), &marker, NULL) != MR_OK ||
+    } else if (item->kind == MR_JS_STRANGE ||
+               mr_marker_parse(mr_str_from(item->position), &marker, NULL) != MR_OK ||
                mr_event_decode(item->record, item->record_len, &event) != MR_OK ||
                (marker.log_id == next.log_id && marker.sequence <= next.sequence)) {
         mr_count(cell, MR_COUNTER_SOURCE_REJECTED, 1);

@@ -77,7 +77,7 @@ static void push(struct mr_js_feed *f, const struct mr_js_item *item)
 static void push_gap(struct mr_js_feed *f, uint64_t from, uint64_t to, const char *cause)
 {
     const struct mr_js_item item = {
-        .stream_sequence = to, .gap_from = from, .gap_cause = cause, .record_len = 0};
+        .kind = MR_JS_GAP, .stream_sequence = to, .gap_from = from, .gap_cause = cause};
     mr_log_warn("upstream", "gap", "stream=%s from=%" PRIu64 " to=%" PRIu64 " cause=\"%s\"",
                 f->config->upstream_stream.text, from, to, cause);
     push(f, &item);
@@ -102,31 +102,33 @@ static void check_range(struct mr_js_feed *f, struct mr_js_range range)
                  "no longer in the stream (query.jetstream_retention)");
 }
 
-static enum mr_rc refuse(struct mr_js_feed *f, struct mr_str format)
+/* To pass over events in a format that cannot be read would lose them. */
+static enum mr_rc refuse(const struct mr_js_feed *f, struct mr_str format, struct mr_err *err)
 {
-    pthread_mutex_lock(&f->lock);
-    enum mr_rc rc = mr_reject(&f->wrong, MR_USAGE,
-                              "stream %s holds messages of format \"%.*s\", expected record/1: set "
-                              "query.jetstream_format to record where they are written",
-                              f->config->upstream_stream.text, (int)format.len, format.data);
-    pthread_mutex_unlock(&f->lock);
-    wake(f);
-    return rc;
+    return mr_reject(err, MR_USAGE,
+                     "stream %s holds messages of format \"%.*s\", expected record/1: set "
+                     "query.jetstream_format to record where they are written",
+                     f->config->upstream_stream.text, (int)format.len, format.data);
 }
 
 static enum mr_rc take(struct mr_js_feed *f, const struct mr_js_received *m, struct mr_err *err)
 {
-    if (!mr_str_equal(m->format, MR_STR("record/1")))
-        return refuse(f, m->format);
     if (m->stream_sequence <= f->after)
         return MR_OK;
     if (m->stream_sequence > f->after + 1)
         push_gap(f, f->after + 1, m->stream_sequence - 1, "deleted from the stream");
+    if (m->format.len == 0) {
+        push(f, &(struct mr_js_item){.kind = MR_JS_STRANGE, .stream_sequence = m->stream_sequence});
+        return MR_OK;
+    }
+    if (!mr_str_equal(m->format, MR_STR("record/1")))
+        return refuse(f, m->format, err);
     if (m->payload.len == 0) {
         push_gap(f, m->stream_sequence, m->stream_sequence, "event larger than its server allowed");
         return MR_OK;
     }
-    struct mr_js_item item = {.stream_sequence = m->stream_sequence,
+    struct mr_js_item item = {.kind = MR_JS_RECORD,
+                              .stream_sequence = m->stream_sequence,
                               .record = malloc(m->payload.len),
                               .record_len = (uint32_t)m->payload.len};
     if (!item.record)
@@ -185,6 +187,15 @@ static enum mr_rc session(struct mr_js_feed *f, struct mr_err *err)
     return rc;
 }
 
+/* The source says why, and the process ends. */
+static void give_up(struct mr_js_feed *f, const struct mr_err *err)
+{
+    pthread_mutex_lock(&f->lock);
+    f->wrong = *err;
+    pthread_mutex_unlock(&f->lock);
+    wake(f);
+}
+
 static void *run(void *context)
 {
     struct mr_js_feed *f = context;
@@ -192,8 +203,10 @@ static void *run(void *context)
     while (!is_stopping(f)) {
         struct mr_err err = {0};
         enum mr_rc rc = session(f, &err);
-        if (rc == MR_USAGE)
-            return NULL; /* the source says why, and the process ends */
+        if (rc == MR_USAGE) {
+            give_up(f, &err);
+            return NULL;
+        }
         if (rc == MR_OK)
             continue;
         mr_log_warn("upstream", "failed", "stream=%s why=\"%s\"", f->config->upstream_stream.text,

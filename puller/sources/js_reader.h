@@ -5,13 +5,19 @@
 #include "common/config.h"
 #include "jetstream/reader.h"
 
+enum mr_js_item_kind {
+    MR_JS_RECORD,
+    MR_JS_STRANGE, /* a message that no millrace has written */
+    MR_JS_GAP,
+};
 struct mr_js_item {
-    uint64_t stream_sequence; /* of the message; of a gap: the last sequence that is missing */
+    enum mr_js_item_kind kind;
+    uint64_t stream_sequence; /* of the message; GAP: the last sequence that is missing */
     int64_t created_ns;       /* of the stream */
-    uint64_t gap_from;        /* 0: no gap, else the first sequence that is missing */
-    const char *gap_cause;    /* static storage */
-    char position[64];        /* as the writer said it */
-    void *record;             /* owned; NULL for a gap */
+    uint64_t gap_from;        /* GAP: the first sequence that is missing */
+    const char *gap_cause;    /* GAP: static storage */
+    char position[64];        /* RECORD: as the writer said it */
+    void *record;             /* RECORD: owned; else NULL */
     uint32_t record_len;
 };
 

@@ -77,6 +77,23 @@ def test_the_second_instance_delivers_what_the_first_one_does(server):
     assert ours == theirs
 
 
+def test_a_strangers_message_is_counted_and_passed_over(server):
+    first, second = pair(server, wanted(1), generator__count=6000, generator__collections=1, generator__rate=3000)
+    with first, second:
+        first.start()
+        second.start()
+        wait_for(lambda: second.counter("puller", "millrace_source_position") > 100, 20, "a beginning")
+        with nats.Client(server.port) as client:
+            client.publish("query.index.c0", b"hello")
+            client.publish("query.index.c0", b"", headers={"Some-Header": "x"})
+        for it in first, second:
+            wait_for(lambda: publisher(it, "millrace_jetstream_acknowledged_sequence") == 6000, 20, "all of it")
+        assert second.counter("puller", "millrace_source_rejected_total") == 2
+        assert second.counter("puller", "millrace_source_gaps_total") == 0
+        assert deliveries(server, "OUT_A") == deliveries(server, "OUT_B")
+        assert first.stop() == 0 and second.stop() == 0
+
+
 def test_what_is_no_longer_in_the_stream_is_one_gap_event(server):
     first, second = pair(server, [{"gatewayId": "g", "subscriptionId": "s", "database": "default", "collection": "c0"}],
                          generator__count=1000, generator__collections=1)
