@@ -268,7 +268,6 @@ static enum mr_rc work_gap(struct pg_source *s, struct mr_intake *intake, uint64
             return rc == MR_FULL ? MR_OK : rc;
         s->setup.gap = false;
         s->stuck_attempts = 0;
-        mr_count(s->base.cell, MR_COUNTER_SOURCE_GAPS, 1);
         s->durable_lsn = 0; /* of the era before, and perhaps not even of this server's log */
     } else if (s->setup.first_start) {
         stream->position.lsn = s->setup.start_lsn;

@@ -341,6 +341,7 @@ def test_slot_dropped(cluster, source, policy):
     one.has(3)
     assert [event["op"] for event in one.events()] == ["insert", "gap", "insert"]
     gap = one.events()[1]["document"]
+    assert one.instance.counter("puller", "millrace_source_gaps_total") == 1
     assert gap["cause"] == "it is gone" and re.fullmatch(r"\w+/\w+", gap["from"]) and gap["from"] != gap["to"]
 
 
