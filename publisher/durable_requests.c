@@ -345,11 +345,24 @@ static void remove_gateway(struct mr_pump *pump, struct mr_control *control)
 /* What the old filters match in the log comes first: behind its end the new ones begin. */
 static const char resuming[] = "its gateway catches up on what the old filters matched, try again";
 
+/* One that goes to another database needs a place there: when it is asked for and again when it
+ * takes it, because others may have asked meanwhile. */
+static enum mr_rc check_place(const struct mr_pump *pump, const struct mr_control *control,
+                              const struct mr_subscription *old, enum mr_control_code *code,
+                              struct mr_err *err)
+{
+    struct mr_str database = control->items[0].subscribe.database;
+    if (mr_str_equal(old->tenant->name, database))
+        return MR_OK;
+    enum mr_rc rc = mr_pump_check_quotas(pump, NULL, database, code, err);
+    mr_count(pump->cell, MR_COUNTER_QUOTA_REFUSALS, rc != MR_OK);
+    return rc;
+}
+
 /* Is the old one such that this one can take its place? */
 static void check_replace(struct mr_pump *pump, struct mr_control *control,
                           const struct mr_subscription *old)
 {
-    const struct mr_request *request = &control->items[0].subscribe;
     struct mr_err err = {0};
     enum mr_control_code code;
     if (!mr_durable_reaches(control->scope, old))
@@ -366,8 +379,7 @@ static void check_replace(struct mr_pump *pump, struct mr_control *control,
     else if (!mr_durable_may_replace(pump, old))
         mr_control_fail(control, MR_CONTROL_SUBSCRIPTION_BUSY,
                         "JetStream has not got all that an earlier version matched, try again");
-    else if (!mr_str_equal(old->tenant->name, request->database) &&
-             mr_pump_check_quotas(pump, NULL, request->database, &code, &err) != MR_OK)
+    else if (check_place(pump, control, old, &code, &err) != MR_OK)
         mr_control_fail(control, code, "%s", err.text);
 }
 
@@ -496,6 +508,9 @@ void mr_durable_replaced(struct mr_pump *pump, const struct mr_store_change *cha
     } else if (old->state == MR_SUB_RESUMING) {
         keep_old(pump, old);
         mr_control_fail(control, MR_CONTROL_SUBSCRIPTION_BUSY, "%s", resuming);
+    } else if (check_place(pump, control, old, &code, &err) != MR_OK) {
+        keep_old(pump, old);
+        mr_control_fail(control, code, "%s", err.text);
     } else if (enter_successor(pump, control, old, now_ns, &err) != MR_OK) {
         keep_old(pump, old);
         mr_control_fail(control, MR_CONTROL_UNAVAILABLE, "%s", err.text);

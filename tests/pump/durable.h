@@ -116,6 +116,17 @@ static inline struct mr_subscription *named(const char *id)
     return mr_subscription_find_durable(&pump->table, mr_str_from(id));
 }
 
+/* It is registered for this database and not for "db". The pump looks at its queue in the next
+ * turn. */
+static inline void set_database(struct ask *a, const char *database)
+{
+    size_t len;
+    free((char *)(uintptr_t)a->item.spec.data);
+    a->item.subscribe.database = mr_str_from(database);
+    a->item.spec.data = mr_spec_encode(&a->item.subscribe, &len);
+    a->item.spec.len = len;
+}
+
 static inline void turns(uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {

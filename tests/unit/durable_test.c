@@ -214,6 +214,37 @@ static void a_gateway_that_comes_while_filters_are_replaced_keeps_the_old_ones(v
     }
 }
 
+static void replacements_that_race_for_the_last_place_of_a_database_get_it_once(void **state)
+{
+    (void)state;
+    enum { COUNT = 3 };
+    static const char *const ids[COUNT] = {"x", "y", "z"};
+    static const char *const stores[] = {"memory", "lmdb"};
+    for (int i = 0; i < 2; i++) {
+        struct ask puts[COUNT];
+        uint32_t taken = 0;
+        start_with(stores[i], 1);
+        for (int k = 0; k < COUNT; k++)
+            assert_int_equal(asked(MR_CONTROL_REGISTER, "g1", ids[k], 0), MR_CONTROL_OK);
+        bed.process.config.publisher_subscriptions_per_database_max = 1;
+        for (int k = 0; k < COUNT; k++) {
+            ask(&puts[k], MR_CONTROL_REPLACE, "g1", ids[k], 0);
+            set_database(&puts[k], "other");
+        }
+        for (int k = 0; k < COUNT; k++) {
+            enum mr_control_code code = finish(&puts[k]);
+            taken += code == MR_CONTROL_OK;
+            assert_true(code == MR_CONTROL_OK || code == MR_CONTROL_TENANT_QUOTA_EXCEEDED);
+        }
+        assert_int_equal(taken, 1);
+        if (i == 1)
+            restart();
+        assert_int_equal(mr_tenant_count(&pump->table, MR_STR("other")), 1);
+        assert_int_equal(mr_tenant_count(&pump->table, MR_STR("db")), COUNT - 1);
+        stop();
+    }
+}
+
 static void a_renewal_while_filters_are_replaced_leaves_the_new_ones_in_the_store(void **state)
 {
     (void)state;
@@ -476,6 +507,7 @@ int main(void)
         cmocka_unit_test(what_is_acknowledged_is_there_after_a_restart_whatever_its_marker),
         cmocka_unit_test(a_catch_up_gets_all_that_the_old_filters_matched_before_they_are_replaced),
         cmocka_unit_test(a_gateway_that_comes_while_filters_are_replaced_keeps_the_old_ones),
+        cmocka_unit_test(replacements_that_race_for_the_last_place_of_a_database_get_it_once),
         cmocka_unit_test(a_renewal_while_filters_are_replaced_leaves_the_new_ones_in_the_store),
         cmocka_unit_test(a_long_registration_goes_on_turn_by_turn),
         cmocka_unit_test(a_long_registration_is_answered_when_the_publisher_stops),
