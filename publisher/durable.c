@@ -201,6 +201,8 @@ enum mr_control_code mr_durable_kept(const struct mr_store_change *change, const
     return change->rc == MR_USAGE ? MR_CONTROL_INVALID_REQUEST : MR_CONTROL_UNAVAILABLE;
 }
 
+static const char stopping[] = "the publisher is stopping, try again";
+
 static void completed(struct mr_pump *pump, const struct mr_store_change *change, uint64_t now_ns)
 {
     const char *why;
@@ -215,6 +217,8 @@ static void completed(struct mr_pump *pump, const struct mr_store_change *change
     if (control) {
         if (code != MR_CONTROL_OK)
             mr_control_fail(control, code, "%s", why);
+        else if (control->kind == MR_CONTROL_REPLACE) /* the store has it, but no shard will */
+            mr_control_fail(control, MR_CONTROL_UNAVAILABLE, "%s", stopping);
         mr_durable_part_done(control);
         return;
     }
@@ -374,18 +378,17 @@ static void answer_all(struct mr_pump *pump)
     struct mr_durable *durable = &pump->durable;
     struct mr_gateway *gateway;
     struct mr_subscription *s;
-    static const char why[] = "the publisher is stopping, try again";
     TAILQ_FOREACH(gateway, &pump->table.gateways, all)
     TAILQ_FOREACH(s, &gateway->subscriptions, of_gateway)
     if (s->lease)
-        mr_durable_settle(s, MR_CONTROL_UNAVAILABLE, why);
+        mr_durable_settle(s, MR_CONTROL_UNAVAILABLE, stopping);
     if (durable->unfinished)
-        mr_durable_abandon(durable->unfinished, why);
+        mr_durable_abandon(durable->unfinished, stopping);
     durable->unfinished = NULL;
     struct mr_control *control;
     while ((control = STAILQ_FIRST(&durable->views)) != NULL) {
         STAILQ_REMOVE_HEAD(&durable->views, next);
-        mr_durable_abandon(control, why);
+        mr_durable_abandon(control, stopping);
     }
 }
 

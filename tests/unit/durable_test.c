@@ -245,6 +245,22 @@ static void replacements_that_race_for_the_last_place_of_a_database_get_it_once(
     }
 }
 
+static void nobody_is_told_that_filters_are_replaced_by_a_publisher_that_stops_before(void **state)
+{
+    (void)state;
+    static const char *const stores[] = {"memory", "lmdb"};
+    for (int i = 0; i < 2; i++) {
+        struct ask put;
+        start_with(stores[i], 1);
+        assert_int_equal(asked(MR_CONTROL_REGISTER, "g1", "x", 0), MR_CONTROL_OK);
+        ask(&put, MR_CONTROL_REPLACE, "g1", "x", 1);
+        turn();
+        stop();
+        assert_true(put.answered);
+        assert_int_equal(finish(&put), MR_CONTROL_UNAVAILABLE);
+    }
+}
+
 static void a_renewal_while_filters_are_replaced_leaves_the_new_ones_in_the_store(void **state)
 {
     (void)state;
@@ -508,6 +524,7 @@ int main(void)
         cmocka_unit_test(a_catch_up_gets_all_that_the_old_filters_matched_before_they_are_replaced),
         cmocka_unit_test(a_gateway_that_comes_while_filters_are_replaced_keeps_the_old_ones),
         cmocka_unit_test(replacements_that_race_for_the_last_place_of_a_database_get_it_once),
+        cmocka_unit_test(nobody_is_told_that_filters_are_replaced_by_a_publisher_that_stops_before),
         cmocka_unit_test(a_renewal_while_filters_are_replaced_leaves_the_new_ones_in_the_store),
         cmocka_unit_test(a_long_registration_goes_on_turn_by_turn),
         cmocka_unit_test(a_long_registration_is_answered_when_the_publisher_stops),
