@@ -253,6 +253,7 @@ static void keep_taken(struct mr_puller *puller, uint64_t now_ns)
     uint32_t fed;
     if (seal(puller, now_ns, &err) != MR_OK || feed_on(puller, &fed, &err) != MR_OK)
         mr_log_error("puller", "not_kept", "why=\"%s\"", err.text);
+    follow_log(puller, now_ns);
 }
 
 static enum mr_rc read_source(struct mr_puller *puller, uint64_t now_ns, struct mr_err *err)

@@ -164,14 +164,16 @@ static enum mr_rc start_tail(struct mr_relay *r, struct mr_err *err)
     return MR_OK;
 }
 
-/* Encode what is there, to the end of a piece. MR_AGAIN: nothing. */
+/* Encode what is there, to the end of a piece. MR_AGAIN: nothing. What the puller has written but
+ * not announced is not there yet: a consumer that came back with its marker would be refused. */
 static enum mr_rc read_piece(struct mr_relay *r, struct mr_err *err)
 {
     uint64_t first = atomic_load_explicit(&r->tail_next, memory_order_relaxed), next = first;
-    uint64_t last = first | (MR_PIECE_EVENTS_MAX - 1);
+    uint64_t last = first | (MR_PIECE_EVENTS_MAX - 1), head = mr_relay_head(r);
     struct mr_log_record record;
     struct mr_event event;
-    enum mr_rc rc = MR_OK;
+    enum mr_rc rc = head < first ? MR_AGAIN : MR_OK;
+    last = last < head ? last : head;
     while (next <= last && r->builder.len < r->process->config.relay_batch_size) {
         rc = mr_log_next(r->tail, &record, err);
         if (rc == MR_OK && mr_event_decode(record.data, record.len, &event) != MR_OK)

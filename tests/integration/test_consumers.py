@@ -324,6 +324,18 @@ def test_who_has_acknowledged_all_that_it_got_is_not_behind_while_others_are_wri
         wait_for(lambda: any(m.HasField("rebuild") for m in reader.messages), 10, "the hard lag")
 
 
+def test_what_a_source_gave_before_it_failed_is_delivered_and_can_be_acknowledged(tmp_path):
+    with LineBed(tmp_path / "lines") as bed:
+        reader = Reader(bed.relay.subscribe(consumer_id="me", after="e30", batch=True))
+        bed.append("orders", "o1")
+        wait_for(reader.events, 10, "the first event")
+        bed.append("orders", "o2", more="no event\n")
+        last = wait_for(lambda: reader.events()[1:], 10, "the event before the bad line")[0]
+        assert bed.relay.acknowledge("me", last.progress).progress == last.progress
+        wait_for(lambda: "no event" in bed.instance.log_tail(), 10, "the failure")
+        assert next(bed.relay.subscribe(after=last.progress)).progress == last.progress  # a heartbeat, and no refusal
+
+
 def test_a_stream_whose_filter_lets_nothing_through_hears_of_its_place_every_few_thousand_events():
     with Bed(**{"generator.rate": "10000", "relay.heartbeat_interval": "1m"}) as bed:
         reader = Reader(bed.relay.subscribe(after="e30", batch=True, collections=["none"]))

@@ -14,7 +14,8 @@ import psycopg
 import pytest
 
 from bed import Bed
-from instance import bin_dir, wait_for
+from consumer import Relay, flatten, sequence_of
+from instance import Instance, bin_dir, free_port, wait_for
 
 
 def is_test_build():
@@ -173,6 +174,19 @@ def test_a_crash_while_scaling_loses_nothing(name, tmp_path, monkeypatch):
             raise AssertionError(f"{error}\n{bed.instance.log_tail(80)}") from None
         finally:
             keeper.end()
+
+
+def test_what_the_board_does_not_announce_yet_reaches_no_consumer_of_the_log(monkeypatch):
+    """Or its marker would be refused: the puller sleeps between writing a batch and saying so."""
+    monkeypatch.setenv("MRTEST_CRASH", " ".join(f"{PULLER}@intake.sealed:{n}~200" for n in range(200, 400, 40)))
+    port = free_port()
+    with Instance({"source.kind": "generator", "generator.rate": "200", "relay.listen": f"127.0.0.1:{port}"}) as instance:
+        instance.start()
+        with Relay(port) as relay:
+            for event in flatten(relay.subscribe(consumer_id="me", after="e30", batch=True)):
+                relay.acknowledge("me", event.progress)
+                if sequence_of(event.progress) > 500:
+                    break
 
 
 def test_a_crash_while_stopping_loses_nothing(tmp_path, monkeypatch):
