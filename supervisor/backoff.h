@@ -15,9 +15,10 @@ struct mr_backoff_limits {
     uint64_t restarts_max;     /* 0: never give up */
 };
 
-/* A run of ran_ns has ended. Returns false when it is time to give up; else *wait_ns is the wait
- * before the next run: min doubled with each failure, at most max, and of that a random share
- * between a half and the whole, so that processes that died together do not come back together. */
+/* A run that was ready for ran_ns has ended. Returns false when it is time to give up; else
+ * *wait_ns is the wait before the next run: min doubled with each failure, at most max, and of that
+ * a random share between a half and the whole, so that processes that died together do not come
+ * back together. */
 bool mr_backoff_next(struct mr_backoff *backoff, const struct mr_backoff_limits *limits,
                      uint64_t ran_ns, uint64_t *wait_ns);
 #endif

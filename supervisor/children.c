@@ -170,7 +170,8 @@ static void after_death(struct mr_children *children, struct mr_child *child, co
         backoff = &child->retries;
         limits.restarts_max = 0;
     }
-    if (!mr_backoff_next(backoff, &limits, now_ns - child->started_ns, &wait_ns)) {
+    uint64_t ran_ns = child->ready_ns != 0 ? now_ns - child->ready_ns : 0;
+    if (!mr_backoff_next(backoff, &limits, ran_ns, &wait_ns)) {
         give_up(children, child, reason);
         return;
     }
@@ -201,6 +202,7 @@ static void start(struct mr_children *children, struct mr_child *child, uint64_t
     cell->panic[0] = '\0';
     cell->text[0] = '\0';
     child->started_ns = now_ns;
+    child->ready_ns = 0;
     atomic_store_explicit(&cell->started_ns, now_ns, memory_order_relaxed);
     mr_child_name(child, name);
     enum mr_rc rc = mr_launch(&launch, &child->pid, &child->pidfd, &err);
@@ -360,6 +362,7 @@ static void become_ready(struct mr_children *children, struct mr_child *child, u
         return;
     mr_child_name(child, name);
     child->life = MR_CHILD_RUNNING;
+    child->ready_ns = now_ns;
     child->silent_ns = 0;
     mr_log_info("supervisor", "ready", "child=%s child_pid=%d after_ms=%llu", name, child->pid,
                 (unsigned long long)((now_ns - child->started_ns) / MR_NS_PER_MS));

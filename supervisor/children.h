@@ -30,6 +30,7 @@ struct mr_child {
     pid_t pid; /* 0: no process */
     int pidfd; /* -1: no process */
     uint64_t due_ns, started_ns;
+    uint64_t ready_ns;         /* when this run was seen to be ready; 0: it never was */
     uint64_t beat_ns;          /* the heartbeat as last seen */
     uint64_t silent_ns;        /* time that we watched it stand still */
     uint64_t stopped_ns;       /* since when it is known to be stopped; 0: it runs */

@@ -3,6 +3,7 @@ whatever meets whatever, every life comes to its end and every order to its answ
 
 import contextlib
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import time
 import pytest
 
 from instance import bin_dir, wait_for
-from test_supervisor import Bed
+from test_supervisor import Bed, stop_clean
 
 
 @contextlib.contextmanager
@@ -113,3 +114,29 @@ def test_a_process_that_cannot_be_watched_is_tried_again_and_no_other_is_signall
         without_files()
         assert bed.stop(5) == 0
         assert bed.segments() == [] and bed.children() == []
+
+
+def test_a_process_that_never_becomes_ready_ends_the_reload_and_is_given_up():
+    # However long it took not to become ready, that was no healthy run.
+    with Bed({"supervisor.healthy_after": "100ms", "supervisor.start_timeout": "200ms",
+              "supervisor.restarts_max": 3}) as bed:
+        bed.start()
+        bed.tell("publisher", "never")
+        bed.settings["publisher.gateways_max"] = 77
+        bed.write_config()
+        result = bed.command("reload", timeout=5)
+        says = "publisher does not start with the new configuration: .*not ready in time; it is tried again"
+        assert result.returncode == 111 and re.search(says, result.stderr), result.stderr
+        wait_for(lambda: bed.ask()["state"] == "given_up", 5, "the publisher to be given up")
+        assert len(bed.started("publisher")) == 5
+        bed.tell("publisher", "ready")
+        assert bed.command("reload", timeout=5).returncode == 0
+        stop_clean(bed)
+
+
+def test_a_process_that_leaves_with_111_before_it_is_ready_waits_longer_each_time():
+    with Bed({"supervisor.healthy_after": "1ms", "supervisor.backoff_max": "10s"}) as bed:
+        bed.tell("puller", "exit:111")
+        bed.start(ready_seconds=0)
+        time.sleep(2)
+        assert 5 < len(bed.started("puller")) < 10
