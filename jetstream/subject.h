@@ -8,11 +8,18 @@
 
 #include "common/str.h"
 
-enum { MR_JS_TOKEN_MAX = 512 };
+enum {
+    MR_JS_TOKEN_MAX = 512,
+    MR_JS_STREAM_NAME_MAX = 255, /* that a server takes, in bytes */
+};
 
 /* Append the token of name to out (NUL-terminated, len bytes used, of size). False: no room,
  * nothing changed. */
 bool mr_js_token_append(char *out, size_t size, size_t *len, struct mr_str name);
+/* Append name as the end of a stream's name: as a token, but with = in place of %, which a server
+ * takes for a directive when it makes the subjects of acknowledgements, and cut to the room there
+ * is. False: not even the hash has room. */
+bool mr_js_stream_append(char *out, size_t size, size_t *len, struct mr_str name);
 /* FNV-1a, 64 bits: the hash in a cut token; also to tell subjects apart in ids. */
 uint64_t mr_js_hash(struct mr_str name);
 /* Append text as it is. */

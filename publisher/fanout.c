@@ -126,9 +126,11 @@ static enum mr_rc lane_of(struct mr_fanout *f, struct mr_str subject, uint32_t *
             *number = lane->number;
             return MR_OK;
         }
-    char name[256 + MR_JS_SUBJECT_MAX];
-    snprintf(name, sizeof name, "%.200s_%s", f->config->query_jetstream_stream.text,
-             f->message.subject + strlen(MR_FANOUT_SUBJECT));
+    char name[MR_JS_STREAM_NAME_MAX + 1];
+    size_t len =
+        (size_t)snprintf(name, sizeof name, "%.200s_", f->config->query_jetstream_stream.text);
+    bool fits = mr_js_stream_append(name, sizeof name, &len, f->message.event.collection);
+    MR_ASSERT(fits); /* it is cut */
     struct lane *lane = calloc(1, sizeof *lane);
     char *copy = strdup(f->message.subject);
     if (!lane || !copy) {

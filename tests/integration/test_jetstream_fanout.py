@@ -1,6 +1,7 @@
 """The log as a JetStream stream: every event once and in order, whatever is killed. Larger:
 MILLRACE_TEST_JS_EVENTS=200000 MILLRACE_TEST_JS_KILLS=10 MILLRACE_TEST_JS_PAUSE=130 MILLRACE_TEST_JS_ROWS=1000000."""
 
+import json
 import os
 import random
 import signal
@@ -177,16 +178,39 @@ def test_a_stream_for_each_collection(server):
     assert sorted(sequences) == list(range(1, 20001))
 
 
+def ndjson(server, lines, **settings):
+    it = Instance({"source.kind": "ndjson", "query.jetstream_enabled": True, "nats.url": server.url,
+                   "nats.breaker_open": "100ms", **{key.replace("__", "."): value for key, value in settings.items()}})
+    it.settings["ndjson.path"] = os.path.join(it.dir, "lines")
+    with open(it.settings["ndjson.path"], "w", encoding="utf-8") as out:
+        out.writelines(json.dumps(line) + "\n" for line in lines)
+    it.write_config()
+    return it
+
+
+def test_streams_of_collections_have_names_that_a_server_can_use(server):
+    names = ["заказы" * 10, "заказы" * 10 + "!", "c" * 300, "public.orders"]
+    with ndjson(server, [{"collection": name, "id": i, "doc": {"n": i}} for i, name in enumerate(2 * names)],
+                query__jetstream_split="collection") as it:
+        it.start()
+        wait_for(lambda: acknowledged(it) == 8, 20, "everything to be acknowledged")
+        assert it.stop() == 0
+    with nats.Client(server.port) as client:
+        streams = client.api("STREAM.NAMES")["streams"]
+        assert len(streams) == 4 and "QUERY_INDEX_public=2Eorders" in streams and max(map(len, streams)) <= 255
+        client.publish("$JS.API.CONSUMER.MSG.NEXT.QUERY_INDEX_public=2Eorders.index", b"1", client.inbox + ".x")
+        message = client.next()
+        assert message.subject == "query.index.public%2Eorders"
+        client.publish(message.reply, b"+ACK")
+        wait_for(lambda: client.api("CONSUMER.INFO.QUERY_INDEX_public=2Eorders.index")["ack_floor"]["stream_seq"] == 1,
+                 5, "the acknowledgement")
+        found = [[m.json()["event"]["collection"] for m in client.read(name)] for name in streams]
+    assert sorted(found) == sorted([name, name] for name in names)
+
+
 def test_the_same_event_id_twice_is_stored_once_and_stops_nobody(server):
-    with Instance({"source.kind": "ndjson", "query.jetstream_enabled": True, "nats.url": server.url,
-                   "nats.breaker_open": "100ms"}) as it:
-        path = os.path.join(it.dir, "lines")
-        with open(path, "w", encoding="utf-8") as out:
-            for i in range(200):
-                name = f"e{i - 1 if i in (50, 120) else i}"
-                out.write('{"collection":"a","id":%d,"event_id":"%s","doc":{"n":%d}}\n' % (i, name, i))
-        it.settings["ndjson.path"] = path
-        it.write_config()
+    with ndjson(server, [{"collection": "a", "id": i, "event_id": f"e{i - 1 if i in (50, 120) else i}", "doc": {"n": i}}
+                         for i in range(200)]) as it:
         it.start()
         wait_for(lambda: acknowledged(it) == 200, 20, "everything to be acknowledged")
         assert publisher(it, "millrace_fanout_duplicates_total") == 2

@@ -46,6 +46,27 @@ static void long_names_are_cut_and_stay_different(void **state)
     assert_int_equal(strlen(token((struct mr_str){name, MR_JS_TOKEN_MAX + 1})), MR_JS_TOKEN_MAX);
 }
 
+static void a_streams_name_has_no_percent_and_is_cut_to_the_room_there_is(void **state)
+{
+    (void)state;
+    char out[64], other[64], name[] = "\xd0\xb7\xd0\xb0\xd0\xba\xd0\xb0\xd0\xb7\xd1\x8b";
+    size_t len = 0;
+    assert_true(mr_js_text_append(out, sizeof out, &len, MR_STR("S_")));
+    assert_true(mr_js_stream_append(out, sizeof out, &len, mr_str_from(name)));
+    assert_string_equal(out, "S_=D0=B7=D0=B0=D0=BA=D0=B0=D0=B7=D1=8B");
+    len = 2;
+    assert_true(mr_js_stream_append(out, 32, &len, mr_str_from(name)));
+    assert_int_equal(len, 31 - 2); /* 11 bytes in front of the hash: three escapes */
+    assert_memory_equal(out, "S_=D0=B7=D0==", 13);
+    strcpy(other, out);
+    name[11] = '\x8c';
+    len = 2;
+    assert_true(mr_js_stream_append(out, 32, &len, mr_str_from(name)));
+    assert_string_not_equal(out, other);
+    len = 2;
+    assert_false(mr_js_stream_append(out, 20, &len, mr_str_from(name)));
+}
+
 static void what_has_no_room_changes_nothing(void **state)
 {
     (void)state;
@@ -72,6 +93,7 @@ int main(void)
         cmocka_unit_test(plain_names_stay_as_they_are),
         cmocka_unit_test(every_other_byte_is_escaped),
         cmocka_unit_test(long_names_are_cut_and_stay_different),
+        cmocka_unit_test(a_streams_name_has_no_percent_and_is_cut_to_the_room_there_is),
         cmocka_unit_test(what_has_no_room_changes_nothing),
         cmocka_unit_test(the_hash_of_a_name_is_fnv_1a),
     };
