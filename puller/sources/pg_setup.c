@@ -180,13 +180,36 @@ static enum mr_rc answer_publication(struct mr_pg_setup *setup, const struct mr_
     return MR_OK;
 }
 
+/* Of a partitioned table pg_publication_tables names the partitions that hold rows, unless the
+ * publication publishes via the root. It is published when it was added itself, and when all those
+ * partitions are, whyever. */
+static void ask_whether_published(struct mr_pg_setup *setup, struct mr_pg_sql *sql)
+{
+    mr_pg_sql_add(sql, "p.tablename IS NOT NULL");
+    if (setup->all_tables)
+        mr_pg_sql_add(sql, " OR c.relkind = 'p'");
+    if (mr_pg_conn_server_version(setup->conn) < 130000)
+        return; /* a publication has no partitioned table by itself */
+    mr_pg_sql_add(sql, " OR c.relkind = 'p' AND (EXISTS (SELECT 1 FROM pg_publication_rel r"
+                       " JOIN pg_publication b ON b.oid = r.prpubid"
+                       " WHERE r.prrelid = c.oid AND b.pubname = ");
+    mr_pg_sql_literal(sql, publication_name(setup));
+    mr_pg_sql_add(sql, ") OR (SELECT bool_and(EXISTS (SELECT 1 FROM pg_class l"
+                       " JOIN pg_namespace m ON m.oid = l.relnamespace"
+                       " JOIN pg_publication_tables q ON q.schemaname = m.nspname"
+                       " AND q.tablename = l.relname WHERE l.oid = t.relid AND q.pubname = ");
+    mr_pg_sql_literal(sql, publication_name(setup));
+    mr_pg_sql_add(sql, ")) FROM pg_partition_tree(c.oid) t WHERE t.isleaf))");
+}
+
 static void ask_tables(struct mr_pg_setup *setup, struct mr_pg_sql *sql)
 {
     const struct mr_config_list *tables = &setup->config->postgres_tables;
     if (tables->count == 0)
         return;
-    mr_pg_sql_add(sql, "SELECT v.s || '.' || v.t, c.oid IS NOT NULL, p.tablename IS NOT NULL"
-                       " FROM (VALUES ");
+    mr_pg_sql_add(sql, "SELECT v.s || '.' || v.t, c.oid IS NOT NULL, ");
+    ask_whether_published(setup, sql);
+    mr_pg_sql_add(sql, " FROM (VALUES ");
     for (uint32_t i = 0; i < tables->count; i++) {
         char schema[128], name[128];
         mr_pg_sql_split(tables->items[i], schema, name);

@@ -315,6 +315,29 @@ def test_an_unknown_host_does_not_hold_up_the_puller(tmp_path):
         assert one.lines()[-1]["end"]["poll_us_max"] < 50000
 
 
+@pytest.mark.parametrize("publication", [None, "FOR ALL TABLES", "FOR TABLES IN SCHEMA public", "FOR TABLE t1, t2"])
+def test_a_partitioned_table_in_postgres_tables_is_found_again(cluster, source, publication):
+    cluster.execute("CREATE TABLE t (id int PRIMARY KEY) PARTITION BY RANGE (id)",
+                    "CREATE TABLE t1 PARTITION OF t FOR VALUES FROM (0) TO (10)",
+                    "CREATE TABLE t2 PARTITION OF t FOR VALUES FROM (10) TO (20)",
+                    *([f"CREATE PUBLICATION millrace {publication}"] if publication else []))
+    one = source(tables="public.t").start().streams()
+    cluster.execute("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active")
+    one.streams(2)
+    cluster.execute("INSERT INTO t VALUES (1), (11)")
+    one.has(2)
+    assert [(event["collection"], event["id"]) for event in one.events()] == [("t1", "1"), ("t2", "11")]
+
+
+def test_a_partitioned_table_of_which_a_partition_is_not_published_is_refused(cluster, source):
+    cluster.execute("CREATE TABLE t (id int PRIMARY KEY) PARTITION BY RANGE (id)",
+                    "CREATE TABLE t1 PARTITION OF t FOR VALUES FROM (0) TO (10)",
+                    "CREATE TABLE t2 PARTITION OF t FOR VALUES FROM (10) TO (20)",
+                    "CREATE PUBLICATION millrace FOR TABLE t1")
+    one = source(tables="public.t").start()
+    one.wait_for(lambda: 'publication "millrace" does not have table public.t' in one.words(), "the refusal")
+
+
 def test_slot_dropped_while_streaming(cluster, source):
     cluster.execute("CREATE TABLE t (id int PRIMARY KEY)")
     one = source(on_slot_lost="recreate").start().streams()
