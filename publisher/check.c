@@ -109,6 +109,8 @@ enum mr_rc mr_pump_check(const struct mr_pump *pump, const struct mr_request *re
         *code = MR_CONTROL_FORBIDDEN;
         return mr_reject(err, MR_USAGE, "the token does not reach this database and collection");
     }
+    if (request->internal) /* of a durable one, which was accepted when it came */
+        return MR_OK;
     *code = MR_CONTROL_INVALID_REQUEST;
     enum mr_rc rc = check_len(pump, request->subscription_id, "subscription_id", err);
     if (rc == MR_OK)

@@ -65,7 +65,6 @@ enum mr_control_code mr_durable_kept(const struct mr_store_change *change, const
 
 /* May somebody see and change it? Scope NULL: everybody. */
 bool mr_durable_reaches(const struct mr_scope *scope, const struct mr_subscription *s);
-struct mr_wire_limits mr_durable_limits(const struct mr_config *config);
 
 /* durable_requests.c: begin what a request asks for, or go on with it. False: go on, in the next
  * turn at the latest; true: it is or will be answered. A request is for what there was when it

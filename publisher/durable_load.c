@@ -88,11 +88,10 @@ static uint64_t deadline_of(const struct loading *loading, const struct mr_spec 
     return deadline_ns;
 }
 
-static enum mr_rc decode(const struct mr_pump *pump, const struct mr_spec *spec, struct mr_str key,
-                         struct mr_wire_arena *arena, struct mr_request *request,
-                         struct mr_err *err)
+static enum mr_rc decode(const struct mr_spec *spec, struct mr_str key, struct mr_wire_arena *arena,
+                         struct mr_request *request, struct mr_err *err)
 {
-    const struct mr_wire_limits limits = mr_durable_limits(pump->config);
+    const struct mr_wire_limits limits = mr_spec_limits();
     enum mr_rc rc = mr_wire_decode_subscribe(spec->subscribe, &limits, arena, request, err);
     if (rc == MR_OK && request->problem.len > 0)
         rc = mr_reject(err, MR_CORRUPT, "%.*s", (int)request->problem.len, request->problem.data);
@@ -130,7 +129,7 @@ static enum mr_rc load_subscription(void *context, struct mr_str key, struct mr_
                    : mr_reject(err, MR_FATAL, "load subscriptions: out of memory");
     }
     if (rc == MR_OK)
-        rc = decode(loading->pump, &spec, key, &arena, &request, &why);
+        rc = decode(&spec, key, &arena, &request, &why);
     if (rc == MR_OK)
         rc = add(loading, &spec, &request, deadline_ns, &why);
     mr_wire_arena_fini(&arena);

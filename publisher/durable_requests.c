@@ -19,12 +19,6 @@ bool mr_durable_is_name(struct mr_str name)
     return true;
 }
 
-struct mr_wire_limits mr_durable_limits(const struct mr_config *config)
-{
-    return (struct mr_wire_limits){.filters_max = (uint32_t)config->publisher_filters_max,
-                                   .value_bytes_max = (uint32_t)config->publisher_value_bytes_max};
-}
-
 void mr_durable_part_done(struct mr_control *control)
 {
     MR_ASSERT(control->pending > 0);

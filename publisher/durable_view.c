@@ -167,7 +167,7 @@ static void put_all(const struct mr_pump *pump, struct mr_json *json,
 static void put_filters(const struct mr_pump *pump, struct mr_json *json,
                         const struct mr_subscription *s, const struct mr_control_event *event)
 {
-    const struct mr_wire_limits limits = mr_durable_limits(pump->config);
+    const struct mr_wire_limits limits = mr_spec_limits();
     struct mr_str record = {s->lease->record, s->lease->record_len};
     struct mr_wire_arena arena = {0};
     struct mr_request request;

@@ -19,6 +19,25 @@ void mr_boot_id(char out[MR_BOOT_ID_BYTES])
     close(fd);
 }
 
+/* What can be configured at most. */
+static const struct {
+#define SECTION(section, text)
+#define OPTION(section, key, type, value, min, max, readers, text) uint64_t section##_##key;
+#include "common/options.def"
+#undef OPTION
+} highest = {
+#define OPTION(section, key, type, value, min, max, readers, text) .section##_##key = UINT64_C(max),
+#include "common/options.def"
+#undef OPTION
+#undef SECTION
+};
+
+struct mr_wire_limits mr_spec_limits(void)
+{
+    return (struct mr_wire_limits){.filters_max = (uint32_t)highest.publisher_filters_max,
+                                   .value_bytes_max = (uint32_t)highest.publisher_value_bytes_max};
+}
+
 void *mr_spec_make(const struct mr_spec *spec, uint32_t *len)
 {
     struct mr_spec_head head = spec->head;

@@ -54,6 +54,10 @@ MR_MUST_USE enum mr_rc mr_spec_read(struct mr_str bytes, struct mr_spec *out, st
 uint64_t mr_spec_deadline(const char this_boot[MR_BOOT_ID_BYTES], const char boot[MR_BOOT_ID_BYTES],
                           uint64_t deadline_ns, int64_t expires_us, uint64_t ahead_ns);
 
+/* To read it again: what was accepted once stays when the limits of publisher.* are lowered, so
+ * these are the highest that can be configured. */
+struct mr_wire_limits mr_spec_limits(void);
+
 /* What a subscription asked for, as bytes of a SubscribeRequest: what mr_wire_decode_subscribe
  * reads. malloc'd; NULL: out of memory. */
 void *mr_spec_encode(const struct mr_request *request, size_t *len);

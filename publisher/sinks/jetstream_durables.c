@@ -341,9 +341,7 @@ void mr_js_durables_again(struct mr_js_durables *all)
 static enum mr_rc tell_subscribe(struct mr_js_durables *all, const struct mr_js_durable *d,
                                  struct mr_marker handed, struct mr_request *out)
 {
-    const struct mr_wire_limits limits = {
-        .filters_max = (uint32_t)all->config->publisher_filters_max,
-        .value_bytes_max = (uint32_t)all->config->publisher_value_bytes_max};
+    const struct mr_wire_limits limits = mr_spec_limits();
     struct mr_err err = {0};
     struct mr_marker after = handed;
     if (d->after.log_id == handed.log_id && d->after.sequence > handed.sequence)

@@ -112,6 +112,50 @@ static void what_others_wrote_into_the_store_is_left_out(void **state)
     stop();
 }
 
+static void what_was_accepted_stays_when_limits_are_lowered(void **state)
+{
+    (void)state;
+    enum { FILTERS = 3 };
+    static const char text[] = "longer than the limit will be when the publisher starts again";
+    struct mr_predicate predicates[FILTERS];
+    size_t len;
+    for (int i = 0; i < FILTERS; i++)
+        predicates[i] = (struct mr_predicate){
+            .path = MR_STR("n"),
+            .op = MR_PRED_NE,
+            .value = {.kind = MR_CONST_STRING, .string = {text, sizeof text - 1 - (size_t)i}}};
+    start_with("lmdb", 1);
+    struct ask a, show;
+    ask(&a, MR_CONTROL_REGISTER, "g1", "x", 0);
+    free((char *)(uintptr_t)a.item.spec.data);
+    a.item.subscribe.predicates = predicates;
+    a.item.subscribe.predicate_count = FILTERS;
+    a.item.spec.data = mr_spec_encode(&a.item.subscribe, &len);
+    a.item.spec.len = len;
+    assert_int_equal(finish(&a), MR_CONTROL_OK);
+    bed.process.config.publisher_filters_max = FILTERS - 1;
+    bed.process.config.publisher_value_bytes_max = 16;
+    restart();
+    assert_non_null(named("x"));
+    gateway(MR_REQUEST_OPEN, 1);
+    speak(1, "g1", UINT64_MAX);
+    settle();
+    append(20);
+    check_all(1, "x", 0, 0);
+    ask(&show, MR_CONTROL_GET, "", "x", 0);
+    turn();
+    assert_true(show.answered && show.control.body.len > 0);
+    assert_non_null(memmem(show.control.body.data, show.control.body.len, text, sizeof text - 1));
+    assert_int_equal(finish(&show), MR_CONTROL_OK);
+    /* A sink that delivers to it subscribes as it was accepted. */
+    enum mr_control_code code;
+    struct mr_err err;
+    assert_int_not_equal(mr_pump_check(pump, &a.item.subscribe, &code, &err), MR_OK);
+    a.item.subscribe.internal = true;
+    assert_int_equal(mr_pump_check(pump, &a.item.subscribe, &code, &err), MR_OK);
+    stop();
+}
+
 /* As a full disk: what is written to files is refused. */
 static void store_fails(bool fails)
 {
@@ -219,6 +263,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_gateway_that_leaves_as_it_is_written_down_was_seen_just_now),
         cmocka_unit_test(what_others_wrote_into_the_store_is_left_out),
+        cmocka_unit_test(what_was_accepted_stays_when_limits_are_lowered),
         cmocka_unit_test(a_deletion_that_failed_is_done_later_and_at_the_latest_at_the_end),
         cmocka_unit_test(a_deletion_that_failed_does_not_take_what_has_its_id_by_now),
         cmocka_unit_test(a_deletion_that_failed_is_done_when_the_next_of_its_id_is_not_kept),
