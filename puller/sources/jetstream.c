@@ -61,36 +61,45 @@ static enum mr_rc emit_gap(const struct mr_js_item *item, struct mr_intake *inta
     return mr_intake_emit(intake, &event, err);
 }
 
-/* One item into the log. What is no event, or none of a millrace, is counted and passed over: its
- * writer is at fault, and to stop would help nobody. */
-static enum mr_rc take(struct jetstream *j, struct mr_js_item *item, struct mr_intake *intake,
-                       struct mr_err *err)
+/* What is no event is counted and passed over: its writer is at fault, and to stop would help
+ * nobody. */
+static enum mr_rc emit_record(struct jetstream *j, const struct mr_js_item *item,
+                              struct mr_intake *intake, struct mr_err *err)
 {
-    struct mr_cell_shm *cell = j->source.cell;
     struct mr_event event;
     struct mr_marker marker;
-    struct place next = {item->stream_sequence, j->place.log_id, j->place.sequence,
-                         item->created_ns};
-    enum mr_rc rc = MR_OK;
-    if (item->kind == MR_JS_GAP) {
-        rc = emit_gap(item, intake, err);
-    } else if (item->kind == MR_JS_STRANGE ||
-               mr_marker_parse(mr_str_from(item->position), &marker, NULL) != MR_OK ||
-               mr_event_decode(item->record, item->record_len, &event) != MR_OK ||
-               (marker.log_id == next.log_id && marker.sequence <= next.sequence)) {
-        mr_count(cell, MR_COUNTER_SOURCE_REJECTED, 1);
-    } else {
-        next.log_id = marker.log_id;
-        next.sequence = marker.sequence;
-        rc = mr_intake_emit(intake, &event, err);
-        if (rc == MR_OK)
-            mr_gauge(cell, MR_COUNTER_SOURCE_EVENT_TIME, (uint64_t)event.head.source_time_us);
+    if (mr_marker_parse(mr_str_from(item->position), &marker, NULL) != MR_OK ||
+        mr_event_decode(item->record, item->record_len, &event) != MR_OK ||
+        (marker.log_id == j->place.log_id && marker.sequence <= j->place.sequence)) {
+        mr_count(j->source.cell, MR_COUNTER_SOURCE_REJECTED, 1);
+        return MR_OK;
     }
+    enum mr_rc rc = mr_intake_emit(intake, &event, err);
     if (rc != MR_OK)
         return rc;
-    j->place = next;
+    j->place.log_id = marker.log_id;
+    j->place.sequence = marker.sequence;
+    mr_gauge(j->source.cell, MR_COUNTER_SOURCE_EVENT_TIME, (uint64_t)event.head.source_time_us);
+    return MR_OK;
+}
+
+/* One item into the log, and the place behind it. */
+static enum mr_rc take(struct jetstream *j, const struct mr_js_item *item, struct mr_intake *intake,
+                       struct mr_err *err)
+{
+    enum mr_rc rc = MR_OK;
+    if (item->kind == MR_JS_RECORD)
+        rc = emit_record(j, item, intake, err);
+    else if (item->kind == MR_JS_GAP)
+        rc = emit_gap(item, intake, err);
+    else if (item->kind == MR_JS_STRANGE)
+        mr_count(j->source.cell, MR_COUNTER_SOURCE_REJECTED, 1);
+    if (rc != MR_OK)
+        return rc;
+    j->place.stream_sequence = item->stream_sequence;
+    j->place.created_ns = item->created_ns;
     state_position(j, intake);
-    mr_gauge(cell, MR_COUNTER_SOURCE_POSITION, next.stream_sequence);
+    mr_gauge(j->source.cell, MR_COUNTER_SOURCE_POSITION, item->stream_sequence);
     return MR_OK;
 }
 

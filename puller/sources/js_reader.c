@@ -84,14 +84,15 @@ static void push_gap(struct mr_js_feed *f, uint64_t from, uint64_t to, const cha
 }
 
 /* Does the stream still reach back to where we are? At the very first start it begins where it
- * begins. */
+ * begins, and that is our place from then on, though nothing was read. */
 static void check_range(struct mr_js_feed *f, struct mr_js_range range)
 {
+    bool first = f->created_ns == 0 && f->after == 0;
     bool other = f->created_ns != 0 && f->created_ns != range.created_ns;
     f->created_ns = range.created_ns;
-    if (f->after == 0 && range.first > 1)
-        f->after = range.first - 1;
-    else if (range.last < f->after || (other && f->after > 0)) {
+    if (first)
+        push(f, &(struct mr_js_item){.kind = MR_JS_BEGIN, .stream_sequence = range.first - 1});
+    else if (range.last < f->after || other) {
         mr_log_warn("upstream", "stream_went_back",
                     "stream=%s read=%" PRIu64 " last=%" PRIu64
                     " effect=\"read from its beginning\"",

@@ -9,10 +9,11 @@ enum mr_js_item_kind {
     MR_JS_RECORD,
     MR_JS_STRANGE, /* a message that no millrace has written */
     MR_JS_GAP,
+    MR_JS_BEGIN, /* nothing yet: where the very first start begins */
 };
 struct mr_js_item {
     enum mr_js_item_kind kind;
-    uint64_t stream_sequence; /* of the message; GAP: the last sequence that is missing */
+    uint64_t stream_sequence; /* of the message; GAP: the last that is missing; BEGIN: in front */
     int64_t created_ns;       /* of the stream */
     uint64_t gap_from;        /* GAP: the first sequence that is missing */
     const char *gap_cause;    /* GAP: static storage */

@@ -143,6 +143,33 @@ def test_a_stream_made_anew_and_longer_is_one_gap_event_and_read_from_its_beginn
         assert second.counter("puller", "millrace_source_gaps_total") == 0
 
 
+@pytest.mark.parametrize("before", [0, 3])
+def test_what_came_and_went_before_the_first_event_was_read_is_one_gap_event(server, before):
+    first, second = pair(server, wanted(1))
+    record = {"Millrace-Format": "record/1"}
+    with first, second, nats.Client(server.port) as client:
+        client.create("QUERY_INDEX", "query.index.>")
+
+        def publish(count, through):
+            for _ in range(count):
+                client.publish("query.index.c0", b"x", headers=record)
+            wait_for(lambda: client.stream("QUERY_INDEX")["state"]["last_seq"] == through, 10, "the messages")
+
+        publish(before, before)
+        client.api("STREAM.PURGE.QUERY_INDEX")
+        second.start()
+        wait_for(lambda: second.counter("puller", "millrace_source_connected") == 1, 20, "the stream")
+        wait_for(lambda: second.counter("puller", "millrace_log_written_bytes_total") > 0, 20, "the place in the log")
+        assert second.stop() == 0
+        publish(10, before + 10)
+        client.api("STREAM.PURGE.QUERY_INDEX", {"seq": before + 6})
+        second.start()
+        wait_for(lambda: second.counter("puller", "millrace_source_rejected_total") == 5, 20, "the other five")
+        assert second.counter("puller", "millrace_source_gaps_total") == 1
+        assert f"from={before + 1} to={before + 5} " in second.log_tail(1000)
+        assert second.stop() == 0
+
+
 def test_a_stream_of_json_is_refused_with_what_to_change(server):
     first, second = pair(server, wanted(1), generator__count=100, query__jetstream_format="json")
     with first, second:
