@@ -47,8 +47,9 @@ class Overflow(Exception):
 class Copy:
     """The collection in SQLite: documents by id, and the marker of the last event that is in them."""
 
-    def __init__(self, path):
-        self.db = sqlite3.connect(path, isolation_level=None)
+    def __init__(self, args):
+        self.args = args
+        self.db = sqlite3.connect(args.copy, isolation_level=None)
         self.db.execute("PRAGMA journal_mode = WAL")
         self.db.execute("CREATE TABLE IF NOT EXISTS documents (id TEXT PRIMARY KEY, document TEXT NOT NULL)")
         self.db.execute("CREATE TABLE IF NOT EXISTS place (name TEXT PRIMARY KEY, value TEXT NOT NULL)")
@@ -60,16 +61,35 @@ class Copy:
     def put(self, name, value):
         self.db.execute("INSERT OR REPLACE INTO place VALUES (?, ?)", (name, value))
 
-    def _apply(self, operation, ident, document):
+    def _whole(self, ident, document, update):
+        """The document with the values that the event leaves out: large ones that were not changed, which the copy
+        has unless the document is new to it, and those too large for an event. None: it is there no more."""
+        unchanged, omitted = update.get("unchanged", []), update.get("omitted", [])
+        if not unchanged and not omitted:
+            return document
+        row = self.db.execute("SELECT document FROM documents WHERE id = ?", (ident,)).fetchone()
+        stored = json.loads(row[0]) if row else {}
+        if self.args.snapshot and (omitted or any(name not in stored for name in unchanged)):
+            return current(self.args, ident)  # newer than this event, and so are those that follow
+        return json.dumps({**json.loads(document), **{name: stored[name] for name in unchanged if name in stored}})
+
+    def _apply(self, operation, ident, document, update):
         if operation == "truncate":
             self.db.execute("DELETE FROM documents")
-        elif operation == "delete":
-            self.db.execute("DELETE FROM documents WHERE id = ?", (ident,))
+            return
+        if operation == "delete":
+            whole = None
         elif document:  # insert, update and replace say what the document is now: all the same here
-            self.db.execute("INSERT OR REPLACE INTO documents VALUES (?, ?)", (ident, document))
+            whole = self._whole(ident, document, update)
+        else:
+            return
+        if whole:
+            self.db.execute("INSERT OR REPLACE INTO documents VALUES (?, ?)", (ident, whole))
+        else:
+            self.db.execute("DELETE FROM documents WHERE id = ?", (ident,))
 
     def apply(self, events, marker):
-        """Events (operation, document id, JSON) and their marker, or nothing of them."""
+        """Events (operation, document id, JSON, update description) and their marker, or nothing of them."""
         with self.db:
             self.db.execute("BEGIN")
             for event in events:
@@ -95,6 +115,15 @@ def snapshot(args):
         cursor.itersize = 10000
         cursor.execute(f"SELECT {args.key}::text, to_jsonb(t)::text FROM {args.table} t")
         yield from cursor
+
+
+def current(args, ident):
+    """One row of the table as it is now; None: there is none."""
+    import psycopg  # pylint: disable=import-outside-toplevel
+    with psycopg.connect(args.snapshot) as connection:
+        query = f"SELECT to_jsonb(t)::text FROM {args.table} t WHERE {args.key} = %s"
+        row = connection.execute(query, (ident,)).fetchone()
+    return row and row[0]
 
 
 class Stream:
@@ -152,7 +181,7 @@ class Stream:
 class Consumer:
     def __init__(self, args):
         self.args, self.pb = args, protocol()
-        self.copy = Copy(args.copy)
+        self.copy = Copy(args)
         self.channel = grpc.insecure_channel(args.relay, options=[
             ("grpc.max_receive_message_length", 64 << 20), ("grpc.max_reconnect_backoff_ms", 1000),
             ("grpc.initial_reconnect_backoff_ms", 50), ("grpc.min_reconnect_backoff_ms", 1000)])
@@ -210,7 +239,8 @@ class Consumer:
             return f"gap: {gap.change_event.full_doc.decode()}"
         marker = message.batch[-1].progress if message.batch else message.progress
         changes = [event.change_event for event in events]
-        self.copy.apply([(c.op_type, c.mgo_doc_id, c.full_doc.decode()) for c in changes], marker)
+        self.copy.apply([(c.op_type, c.mgo_doc_id, c.full_doc.decode(), json.loads(c.update_desc or "{}"))
+                         for c in changes], marker)
         self.pending += len(events)
         return None
 

@@ -44,7 +44,7 @@ class Place:
 
 class Consumer:
     def __init__(self, args):
-        self.args, self.copy = args, Copy(args.copy)
+        self.args, self.copy = args, Copy(args)
         self.place, self.level, self.live = None, 0, False
         self.js = self.pull = None
 
@@ -118,7 +118,8 @@ class Consumer:
                 raise Rebuild(f"gap: {json.dumps(event.get('document'))}")
             if event["collection"] in (self.args.collection, ""):
                 document = event.get("document")
-                changes.append((event["operation"], event["documentId"], document and json.dumps(document)))
+                changes.append((event["operation"], event["documentId"], document and json.dumps(document),
+                                event.get("update") or {}))
         self.copy.apply(changes, str(place))
         self.place = place
         last = messages[-1]

@@ -91,6 +91,31 @@ class Bed:
         return rows
 
 
+def change_rows_with_large_values(bed):
+    """Without the old row the server sends no large value that an update leaves alone."""
+    body = "(SELECT string_agg(md5(random()::text), '') FROM generate_series(1, 700))"
+    run = bed.cluster.execute
+    run("ALTER TABLE items REPLICA IDENTITY DEFAULT",
+        f"INSERT INTO items SELECT i, 0, 0, 'new', false, {body} FROM generate_series(100001, 100005) i")
+    with bed:
+        bed.start_consumer()
+        wait_for(lambda: len(bed.copied()) > 20, 40, "the first copy")
+        run("UPDATE items SET status = 'paid' WHERE id = 100001",
+            f"UPDATE items SET body = {body} || id, n = 1 WHERE id = 100002",
+            "UPDATE items SET status = 'paid' WHERE id = 100002",
+            "UPDATE items SET deleted = true WHERE id = 100003",
+            "UPDATE items SET deleted = false WHERE id = 100003",  # the copy has nothing of it any more
+            "UPDATE items SET deleted = true WHERE id = 100004",
+            "UPDATE items SET deleted = false WHERE id = 100004", "DELETE FROM items WHERE id = 100004",
+            "UPDATE items SET body = repeat('x', 17000000) WHERE id = 100005")  # over what an event may carry
+        rows = bed.settle()
+        assert all(len(rows[str(100000 + i)]["body"]) > 20000 for i in (1, 2, 3, 5)) and "100004" not in rows
+
+
+def test_large_values_that_an_update_does_not_touch_stay_in_the_copy():
+    change_rows_with_large_values(Bed())
+
+
 LAG = {"relay.lag_soft_events": "200", "relay.lag_hard_events": "600"}
 
 

@@ -12,7 +12,7 @@ import pytest
 import nats
 import nats_py
 from instance import ROOT, wait_for
-from test_index_consumer import Bed
+from test_index_consumer import Bed, change_rows_with_large_values
 
 PYTHON = nats.have_server() and nats_py.python()
 pytestmark = pytest.mark.skipif(not PYTHON, reason="nats-server is not installed, or nats-py cannot be had")
@@ -71,6 +71,10 @@ def test_a_consumer_slowed_by_hand_says_so_rebuilds_and_ends_in_step():
         wait_for(lambda: "lag: level 2" in bed.said() and "rebuild: lag" in bed.said(), 20, "the hard lag")
         wait_for(lambda: bed.said().count("rebuilt:") > rebuilt, 20, "the rebuild")
         bed.settle()
+
+
+def test_large_values_that_an_update_does_not_touch_stay_in_the_copy():
+    change_rows_with_large_values(StreamBed())
 
 
 def test_a_rebuild_that_takes_longer_than_the_hard_lag_is_followed_by_no_other():
