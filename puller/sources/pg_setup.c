@@ -305,12 +305,11 @@ static enum mr_rc answer_types(struct mr_pg_setup *setup, const struct mr_pg_res
 
 static void ask_keys(struct mr_pg_setup *setup, struct mr_pg_sql *sql)
 {
-    (void)setup;
-    mr_pg_sql_add(sql,
-                  "SELECT c.oid, coalesce(a.attname, '') FROM pg_class c"
-                  " LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary"
-                  " LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY (i.indkey)"
-                  " WHERE c.relkind IN ('r', 'p') AND c.relreplident = 'f'");
+    mr_pg_sql_add(sql, "SELECT c.oid, coalesce(a.attname, '') FROM pg_class c"
+                       " LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary"
+                       " LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND ");
+    mr_pg_sql_add(sql, mr_pg_sql_in_key(mr_pg_conn_server_version(setup->conn)));
+    mr_pg_sql_add(sql, " WHERE c.relkind IN ('r', 'p') AND c.relreplident = 'f'");
 }
 
 static enum mr_rc answer_keys(struct mr_pg_setup *setup, const struct mr_pg_result *result,

@@ -123,14 +123,18 @@ static void ask_table(struct mr_pg_snapshot *s, struct mr_pg_sql *sql)
     add_place(s, sql, (struct mr_str){place->collection, place->collection_len});
     mr_pg_sql_add(sql, " ORDER BY coll LIMIT 1) SELECT f.oid, f.nspname, f.relname, f.relkind,"
                        " f.ident, coalesce(f.filter, ''), a.attname, a.atttypid, coalesce(CASE"
-                       " f.ident WHEN 'f' THEN true ELSE a.attnum = ANY (i.indkey) END, false)"
-                       " FROM f JOIN pg_attribute a ON a.attrelid = f.oid AND a.attnum > 0 AND NOT"
-                       " a.attisdropped AND (f.cols IS NULL OR a.attname = ANY (f.cols))");
+                       " f.ident WHEN 'f' THEN true ELSE ");
+    mr_pg_sql_add(sql, mr_pg_sql_in_key(version));
+    mr_pg_sql_add(
+        sql,
+        " END, false) FROM f JOIN pg_attribute a ON a.attrelid = f.oid AND a.attnum > 0 AND NOT"
+        " a.attisdropped AND (f.cols IS NULL OR a.attname = ANY (f.cols))");
     if (version >= 120000)
         mr_pg_sql_add(sql, " AND a.attgenerated = ''");
-    mr_pg_sql_add(sql, " LEFT JOIN pg_index i ON i.indrelid = f.oid AND CASE f.ident WHEN 'd' THEN"
-                       " i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END"
-                       " ORDER BY a.attnum");
+    mr_pg_sql_add(sql,
+                  " LEFT JOIN pg_index i ON i.indrelid = f.oid AND CASE f.ident WHEN 'd' THEN"
+                  " i.indisprimary AND i.indimmediate WHEN 'i' THEN i.indisreplident ELSE false END"
+                  " ORDER BY a.attnum");
 }
 
 static void put32(struct mr_pg_sql *out, uint32_t value, size_t bytes)

@@ -77,3 +77,10 @@ void mr_pg_sql_session(struct mr_pg_sql *sql)
                        " set_config('row_security','off',false),"
                        " set_config('search_path','pg_catalog',false)");
 }
+
+const char *mr_pg_sql_in_key(int server_version)
+{
+    /* Behind the key come columns that the index only includes. */
+    return server_version < 110000 ? "a.attnum = ANY (i.indkey)"
+                                   : "a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])";
+}

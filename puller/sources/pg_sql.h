@@ -22,4 +22,6 @@ void mr_pg_sql_session(struct mr_pg_sql *sql);
 void mr_pg_sql_table(struct mr_pg_sql *sql, const char *table);
 /* The two parts of "schema.table". */
 void mr_pg_sql_split(const char *table, char schema[128], char name[128]);
+/* The condition that column a (pg_attribute) is one of index i's (pg_index) key. */
+const char *mr_pg_sql_in_key(int server_version);
 #endif

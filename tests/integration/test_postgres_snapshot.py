@@ -370,3 +370,26 @@ def test_a_snapshot_knows_keys_and_types_that_are_newer_than_the_connection(tmp_
         found = [(event["collection"], event["op"], event["id"]) for event in source.events()]
         assert found == [("t", "insert", "1"), ("t", "insert", "2"), ("u", "insert", "3"), ("u", "update", "3")]
         assert source.events()[2]["document"]["n"] == {"$numberInt": "4"}
+
+
+@pytest.mark.parametrize("identity", ["DEFAULT", "FULL", "USING INDEX t_pkey"])
+def test_columns_that_a_key_only_includes_are_no_part_of_ids(tmp_path, identity):
+    with Cluster() as cluster:
+        cluster.execute("CREATE TABLE t (id int NOT NULL, x int, CONSTRAINT t_pkey PRIMARY KEY (id) INCLUDE (x))",
+                        f"ALTER TABLE t REPLICA IDENTITY {identity}", "INSERT INTO t VALUES (1, 1), (2, 2)")
+        with snapshot_of(tmp_path, cluster) as source:
+            snapshot_ends(source)
+            cluster.execute("UPDATE t SET x = 5 WHERE id = 1", "DELETE FROM t WHERE id = 1")
+            source.has(4)
+        assert [(event["op"], event["id"]) for event in source.events()] == [
+            ("insert", "1"), ("insert", "2"), ("update", "1"), ("delete", "1")]
+
+
+def test_a_primary_key_that_is_deferrable_is_no_identity_to_the_server_and_none_to_a_snapshot(tmp_path):
+    with Cluster() as cluster:
+        cluster.execute("CREATE TABLE t (id int PRIMARY KEY DEFERRABLE)", "INSERT INTO t VALUES (1)")
+        with snapshot_of(tmp_path, cluster) as source:
+            snapshot_ends(source)
+            cluster.execute("INSERT INTO t VALUES (2)")
+            source.has(2)
+        assert [event["op"] for event in source.events()] == ["gap", "insert"]
