@@ -10,7 +10,7 @@ enum { TURN_CONTROLS = 256, TURN_EXPIRED = 1024 };
 /* How often the gateways that are spoken for are written down: what a crash may take off a lease.
  */
 #define SEEN_NS (5 * MR_NS_PER_S)
-/* How long a store that did not take a deletion is left alone. */
+/* How long a store that did not take a change is left alone before it is tried again. */
 #define AGAIN_NS MR_NS_PER_S
 
 void mr_durable_init(struct mr_durable *durable, struct mr_doorbell_shm *bell)
@@ -223,7 +223,7 @@ static void completed(struct mr_pump *pump, const struct mr_store_change *change
         return;
     }
     struct mr_subscription *s = mr_subscription_get(&pump->table, change->subscription);
-    if (change->subscription == 0 || !s)
+    if (change->subscription == 0 || change->again || !s)
         return;
     s->lease->durable = code == MR_CONTROL_OK || s->lease->replaced;
     mr_durable_settle(s, code, why);
@@ -233,7 +233,7 @@ static void completed(struct mr_pump *pump, const struct mr_store_change *change
         s->lease->replaced = false;
 }
 
-/* A row that stays would come back with the next start. */
+/* A row that stays, or has refused filters, would come back with the next start. */
 static void keep_failed(struct mr_pump *pump, struct mr_store_change *change, uint64_t now_ns)
 {
     change->context = NULL; /* it has been answered */
@@ -241,19 +241,45 @@ static void keep_failed(struct mr_pump *pump, struct mr_store_change *change, ui
     pump->durable.failed_ns = now_ns;
 }
 
+enum retry { RETRY_NOW, RETRY_LATER, RETRY_NEVER };
+
 /* A deletion is past once another one of this id has its row; until then nobody knows. */
-static void delete_again(struct mr_pump *pump)
+static enum retry may_delete(struct mr_pump *pump, const struct mr_store_change *change)
+{
+    const struct mr_subscription *s = mr_subscription_find_durable(&pump->table, change->key);
+    if (!s)
+        return RETRY_NOW;
+    return s->lease->durable ? RETRY_NEVER : RETRY_LATER;
+}
+
+/* A row that undoes a replacement is past once its subscription has ended, which deletes or
+ * replaces the row; while the next replacement is under way nobody knows. What it has by now may be
+ * renewed.
+ */
+static enum retry may_undo(struct mr_pump *pump, struct mr_store_change *change)
+{
+    const struct mr_subscription *s = mr_subscription_get(&pump->table, change->subscription);
+    if (!s)
+        return RETRY_NEVER;
+    if (s->lease->replacing || s->lease->successor)
+        return RETRY_LATER;
+    MR_ASSERT(change->value.len == s->lease->record_len);
+    memcpy((char *)(uintptr_t)change->value.data, s->lease->record, s->lease->record_len);
+    return RETRY_NOW;
+}
+
+static void try_again(struct mr_pump *pump)
 {
     struct mr_durable *durable = &pump->durable;
     struct mr_store_changes failed = STAILQ_HEAD_INITIALIZER(failed);
     struct mr_store_change *change;
     STAILQ_CONCAT(&failed, &durable->failed);
     while ((change = STAILQ_FIRST(&failed)) != NULL) {
-        const struct mr_subscription *s = mr_subscription_find_durable(&pump->table, change->key);
+        enum retry retry = change->value.data ? may_undo(pump, change) : may_delete(pump, change);
         STAILQ_REMOVE_HEAD(&failed, next);
-        if (!s)
+        if (retry == RETRY_NOW)
             STAILQ_INSERT_TAIL(&durable->changes, change, next);
-        else if (!s->lease->durable)
+        else if (retry == RETRY_LATER)
             STAILQ_INSERT_TAIL(&durable->failed, change, next);
         else
             free(change);
@@ -355,7 +381,7 @@ void mr_durable_work(struct mr_pump *pump, uint64_t now_ns, uint64_t *done)
     }
     if (!STAILQ_EMPTY(&durable->failed) && now_ns - durable->failed_ns >= AGAIN_NS) {
         durable->failed_ns = now_ns;
-        delete_again(pump);
+        try_again(pump);
     }
     if (durable->keeper)
         mr_keeper_submit(durable->keeper, &durable->changes);
@@ -398,7 +424,7 @@ void mr_durable_close(struct mr_pump *pump)
     mr_control_close(&durable->queue);
     if (durable->open) {
         mr_durable_keep_seen(pump, mr_clock_ns());
-        delete_again(pump);
+        try_again(pump);
         durable->closing = true;
         if (durable->keeper) {
             mr_keeper_submit(durable->keeper, &durable->changes);

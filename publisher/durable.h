@@ -17,10 +17,11 @@ struct mr_durable {
     struct mr_keeper *keeper; /* NULL: subscriptions live in memory only */
     struct mr_wheel wheel;
     struct mr_store_changes changes; /* of this turn */
-    struct mr_store_changes failed;  /* deletions that the store did not take */
-    uint64_t failed_ns;              /* when the last one of these failed */
-    struct mr_control *unfinished;   /* it took up its turn, and goes on in the next; NULL: none */
-    struct mr_control_list views;    /* LIST and EXPLAIN that are not done; nobody waits for them */
+    struct mr_store_changes
+        failed;         /* what it did not take and is tried again: deletions, undoings */
+    uint64_t failed_ns; /* when the last one of these failed */
+    struct mr_control *unfinished; /* it took up its turn, and goes on in the next; NULL: none */
+    struct mr_control_list views;  /* LIST and EXPLAIN that are not done; nobody waits for them */
     char boot_id[MR_BOOT_ID_BYTES];
     uint64_t seen_kept_ns; /* when the gateways that are spoken for were written down last */
     bool open, closing;

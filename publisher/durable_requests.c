@@ -439,7 +439,9 @@ static void keep_old(struct mr_pump *pump, struct mr_subscription *old)
 {
     struct mr_store_change change = {.table = MR_STORE_SUBSCRIPTIONS,
                                      .key = old->client_id,
-                                     .value = {old->lease->record, old->lease->record_len}};
+                                     .value = {old->lease->record, old->lease->record_len},
+                                     .subscription = mr_subscription_id(old),
+                                     .again = true};
     if (!mr_durable_change(pump, &change))
         mr_log_error("store", "not_kept", "why=\"take a replacement back: out of memory\"");
 }

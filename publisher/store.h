@@ -25,7 +25,7 @@ struct mr_store_change {
     struct mr_str key, value;
     uint64_t subscription; /* for the pump: whom it concerns; 0: nobody */
     void *context;         /* for the pump */
-    bool again;            /* for the pump: a deletion that is tried until it is done */
+    bool again;            /* for the pump: it is tried until it is done or past */
     uint32_t
         rc; /* enum mr_rc: the keeper sets that of the commit; MR_USAGE: too large, see commit */
 };

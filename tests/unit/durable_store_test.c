@@ -240,6 +240,72 @@ static void a_deletion_that_failed_is_done_when_the_next_of_its_id_is_not_kept(v
     stop();
 }
 
+/* Filters of "x" were to be replaced, which is taken back; the store does not take that. */
+static void start_and_fail_to_take_back(struct ask *put)
+{
+    start_with("lmdb", 1);
+    assert_int_equal(asked(MR_CONTROL_REGISTER, "g1", "x", 0), MR_CONTROL_OK);
+    append(60);
+    ask(put, MR_CONTROL_REPLACE, "g1", "x", 1);
+    turn();
+    for (int i = 0; i < 5000 && !mr_keeper_waiting(pump->durable.keeper); i++)
+        usleep(1000);
+    store_fails(true);
+    test_sink.fill = 0.9; /* its catch-up is under way */
+    gateway(MR_REQUEST_OPEN, 1);
+    speak(1, "g1", 0);
+    for (int i = 0; i < 5000 && STAILQ_EMPTY(&pump->durable.failed); i++)
+        turns(1);
+    test_sink.fill = 0;
+    assert_true(put->answered);
+    store_fails(false);
+}
+
+static void filters_that_were_not_replaced_come_back_when_the_store_takes_them_late(void **state)
+{
+    (void)state;
+    for (int at_the_end = 0; at_the_end < 2; at_the_end++) {
+        struct ask put;
+        start_and_fail_to_take_back(&put);
+        assert_int_equal(finish(&put), MR_CONTROL_SUBSCRIPTION_BUSY);
+        assert_non_null(named("x"));
+        pump->durable.failed_ns = at_the_end ? mr_clock_ns() : 0;
+        turns(at_the_end ? 0 : 100);
+        close_with(!at_the_end);
+        test_sink.request_first = test_sink.request_count;
+        open_pump();
+        settle();
+        gateway(MR_REQUEST_OPEN, 2);
+        speak(2, "g1", 0);
+        settle();
+        check_all(2, "x", 0, 0);
+        stop();
+    }
+}
+
+static void filters_that_are_replaced_after_all_are_not_taken_back_late(void **state)
+{
+    (void)state;
+    struct ask put;
+    start_and_fail_to_take_back(&put);
+    assert_int_equal(finish(&put), MR_CONTROL_SUBSCRIPTION_BUSY);
+    settle();
+    ask(&put, MR_CONTROL_REPLACE, "g1", "x", 2);
+    pump->durable.failed_ns = 0; /* while the store takes the new ones */
+    assert_int_equal(finish(&put), MR_CONTROL_OK);
+    pump->durable.failed_ns = 0;
+    turns(20);
+    assert_true(STAILQ_EMPTY(&pump->durable.failed));
+    restart();
+    gateway(MR_REQUEST_OPEN, 2);
+    speak(2, "g1", UINT64_MAX);
+    settle();
+    uint64_t after = bed.count;
+    append(40);
+    check_all(2, "x", 2, after);
+    stop();
+}
+
 static void what_has_expired_goes_even_when_what_was_to_replace_it_is_refused(void **state)
 {
     (void)state;
@@ -267,6 +333,8 @@ int main(void)
         cmocka_unit_test(a_deletion_that_failed_is_done_later_and_at_the_latest_at_the_end),
         cmocka_unit_test(a_deletion_that_failed_does_not_take_what_has_its_id_by_now),
         cmocka_unit_test(a_deletion_that_failed_is_done_when_the_next_of_its_id_is_not_kept),
+        cmocka_unit_test(filters_that_were_not_replaced_come_back_when_the_store_takes_them_late),
+        cmocka_unit_test(filters_that_are_replaced_after_all_are_not_taken_back_late),
         cmocka_unit_test(what_has_expired_goes_even_when_what_was_to_replace_it_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
