@@ -1,4 +1,5 @@
 /* A changed configuration, taken over while events flow: docs/design.md, "Reload". */
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,6 +47,12 @@ static enum mr_rc take_over(struct mr_supervisor *s, const struct mr_config *nex
         return mr_reject(err, MR_USAGE,
                          "%s: cannot change while the instance runs; stop it and start it again",
                          fixed);
+    if (mr_segments_journal_bytes(next) > s->journal_bytes)
+        return mr_reject(err, MR_USAGE,
+                         "publisher.subscriptions_max: cannot rise to %" PRIu64
+                         " while the instance runs, whose journals were made for fewer; stop it "
+                         "and start it again",
+                         next->publisher_subscriptions_max);
     uint64_t shards = s->config.matcher_shards;
     enum mr_rc rc = mr_children_configure(&s->children, next, err);
     if (rc != MR_OK)

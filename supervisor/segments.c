@@ -7,9 +7,10 @@
 #include "shm/journal.h"
 #include "shm/ring.h"
 
-/* Room in a journal for each subscription that may be there, programs and changes included. Taken
- * from the system only as it fills. */
-enum { JOURNAL_BYTES_EACH = 512 };
+/* Room in a journal for each subscription that may be there, programs and changes included, and as
+ * much again, since the JetStream sink has a record of its own for each durable one and may be
+ * switched on at any time. Taken from the system only as it fills. */
+enum { JOURNAL_BYTES_EACH = 2 * 512 };
 #define JOURNAL_BYTES_MIN (UINT64_C(16) << 20)
 
 static enum mr_rc create_ring(const struct mr_config *config, uint64_t epoch, char kind,
@@ -51,14 +52,17 @@ void mr_segments_remove_rings(const char *instance, uint64_t ring_set)
         }
 }
 
+uint64_t mr_segments_journal_bytes(const struct mr_config *config)
+{
+    uint64_t capacity = config->publisher_subscriptions_max * JOURNAL_BYTES_EACH;
+    capacity = (capacity < JOURNAL_BYTES_MIN ? JOURNAL_BYTES_MIN : capacity) + 4095;
+    return capacity - capacity % 4096;
+}
+
 static enum mr_rc create_journals(const struct mr_config *config, uint64_t epoch,
                                   struct mr_err *err)
 {
-    uint64_t capacity = config->publisher_subscriptions_max * JOURNAL_BYTES_EACH;
-    if (config->jetstream_enabled) /* its sink has a record of its own for each durable one */
-        capacity *= 2;
-    capacity = (capacity < JOURNAL_BYTES_MIN ? JOURNAL_BYTES_MIN : capacity) + 4095;
-    capacity -= capacity % 4096;
+    uint64_t capacity = mr_segments_journal_bytes(config);
     enum mr_rc rc = mr_journal_create(config->instance_name.text, epoch, "subs0", capacity, err);
     return rc == MR_OK
                ? mr_journal_create(config->instance_name.text, epoch, "subs1", capacity, err)

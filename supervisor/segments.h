@@ -15,6 +15,9 @@ MR_MUST_USE enum mr_rc mr_segments_create(struct mr_board *board, const struct m
 MR_MUST_USE enum mr_rc mr_segments_create_rings(const struct mr_config *config, uint64_t epoch,
                                                 uint64_t ring_set, struct mr_err *err);
 void mr_segments_remove_rings(const char *instance, uint64_t ring_set);
+/* The capacity that this configuration needs of each journal. They keep what they were made with.
+ */
+uint64_t mr_segments_journal_bytes(const struct mr_config *config);
 
 /* A look at the rings of a set, mapped read-only. */
 struct mr_rings {

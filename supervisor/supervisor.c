@@ -342,6 +342,7 @@ static enum mr_rc open_all(struct mr_supervisor *s, struct mr_err *err)
         rc = mr_segments_create(&s->board, &s->config, ring_set, err);
     if (rc != MR_OK)
         return rc;
+    s->journal_bytes = mr_segments_journal_bytes(&s->config);
     seal_board(s, ring_set);
     rc = mr_rings_open(&s->rings, s->config.instance_name.text, ring_set, err);
     if (rc == MR_OK)

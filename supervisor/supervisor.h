@@ -59,7 +59,8 @@ struct mr_supervisor {
     struct mr_config config; /* as it is: scale changes matcher_shards */
     struct mr_board board;
     struct mr_cell_shm *cell;
-    struct mr_rings rings; /* of the current ring set */
+    struct mr_rings rings;  /* of the current ring set */
+    uint64_t journal_bytes; /* capacity of each subscription journal */
     struct mr_children children;
     struct mr_control control;
     struct mr_notify notify;

@@ -98,6 +98,27 @@ def test_a_message_says_what_the_page_promises(server):
     assert len(ids) == len(messages)
 
 
+def test_a_reload_switches_the_sink_on_and_off(server):
+    with instance(server, wanted(2), generator__rate=500, generator__collections=2, jetstream__enabled=False) as it:
+        it.start()
+        for enabled in (True, False):
+            it.settings["jetstream.enabled"] = enabled
+            it.write_config()
+            result = it.command("reload")
+            assert result.returncode == 0, result.stderr
+            if enabled:
+                nats.wait_messages(server.port, STREAM, 100, 20)
+                server.kill()  # and now it holds the checkpoint back
+        it.wait_ready()
+
+        def place():
+            return json.loads(it.command("status", "--json").stdout)
+
+        fed = place()["fed"]
+        wait_for(lambda: place()["checkpoint"] > fed, 10, "a checkpoint that does not wait for the sink")
+        assert it.stop() == 0
+
+
 def test_each_delivery_is_stored_once_and_in_order_through_kills_of_server_and_publisher(server):
     count = int(os.environ.get("MILLRACE_TEST_JS_DELIVERIES", "40000"))
     kills = int(os.environ.get("MILLRACE_TEST_JS_KILLS", "4"))

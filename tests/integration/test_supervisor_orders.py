@@ -140,3 +140,21 @@ def test_a_process_that_leaves_with_111_before_it_is_ready_waits_longer_each_tim
         bed.start(ready_seconds=0)
         time.sleep(2)
         assert 5 < len(bed.started("puller")) < 10
+
+
+def test_a_reload_takes_no_more_subscriptions_than_the_journals_were_made_for():
+    # It said yes, and what came over the journals' end was refused with "try again later" for ever.
+    with Bed({"publisher.subscriptions_max": 10000}) as bed:
+        bed.start()
+        bed.settings["publisher.subscriptions_max"] = 1000000
+        bed.write_config()
+        result = bed.command("reload")
+        assert result.returncode == 100 and len(bed.started("publisher")) == 1
+        assert "nothing changed: publisher.subscriptions_max: cannot rise to 1000000 while the instance runs" in result.stderr
+        bed.settings["publisher.subscriptions_max"] = 16384  # what the least journal has room for
+        bed.settings["jetstream.enabled"] = True
+        bed.write_config()
+        result = bed.command("reload")
+        assert result.returncode == 0, result.stderr
+        assert len(bed.started("publisher")) == 2
+        stop_clean(bed)
