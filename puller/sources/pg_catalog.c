@@ -130,9 +130,10 @@ const struct mr_pg_catalog_key *mr_pg_catalog_keys(const struct mr_pg_catalog *c
     return found;
 }
 
-bool mr_pg_catalog_ask(struct mr_pg_catalog *catalog, enum mr_pg_object object, uint32_t oid)
+bool mr_pg_catalog_ask(struct mr_pg_catalog *catalog, enum mr_pg_object object, uint32_t oid,
+                       uint64_t form)
 {
-    uint64_t wanted = (uint64_t)object << 32 | oid;
+    uint64_t wanted = ((uint64_t)object << 32 | oid) ^ form;
     for (size_t i = 0; i < catalog->asked_count; i++)
         if (catalog->asked[i] == wanted)
             return false;

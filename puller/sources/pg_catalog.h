@@ -39,7 +39,9 @@ bool mr_pg_catalog_type(const struct mr_pg_catalog *catalog, uint32_t oid, struc
 const struct mr_pg_catalog_key *mr_pg_catalog_keys(const struct mr_pg_catalog *catalog,
                                                    uint32_t relation, size_t *count);
 
-/* True once for each object: reading the catalog anew is worth a reconnect. */
+/* True once for each form (0, or what it looks like) of each object: reading the catalog anew is
+ * worth a reconnect. */
 enum mr_pg_object { MR_PG_OBJECT_TYPE = 1, MR_PG_OBJECT_RELATION };
-bool mr_pg_catalog_ask(struct mr_pg_catalog *catalog, enum mr_pg_object object, uint32_t oid);
+bool mr_pg_catalog_ask(struct mr_pg_catalog *catalog, enum mr_pg_object object, uint32_t oid,
+                       uint64_t form);
 #endif

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "common/doc_hash.h"
 #include "proto/event.h"
 
 enum { FLAG_KEY = 1, SLOTS_FIRST = 64 };
@@ -82,12 +83,13 @@ static void narrow_full_key(struct mr_pg_relation *relation, const struct mr_pg_
 {
     size_t count;
     const struct mr_pg_catalog_key *keys = mr_pg_catalog_keys(catalog, relation->oid, &count);
-    relation->key_unknown = count == 0;
     size_t found = 0;
     for (uint32_t i = 0; i < relation->column_count; i++)
         for (size_t k = 0; k < count; k++)
             found += mr_str_equal(relation->columns[i].name, mr_str_from(keys[k].column));
-    if (found == 0 || found != count)
+    bool has_key = count > 0 && keys[0].column[0] != '\0';
+    relation->key_unknown = count == 0 || (has_key && found != count);
+    if (!has_key || found != count)
         return; /* no primary key, or it was another one then: the whole row names itself */
     for (uint32_t i = 0; i < relation->column_count; i++) {
         relation->columns[i].key = false;
@@ -145,6 +147,7 @@ enum mr_rc mr_pg_relations_take(struct mr_pg_relations *relations, struct mr_str
     if (!relation)
         return mr_fail(err, MR_FATAL, "remember table %.*s", (int)table.len, table.data);
     char *room = (char *)relation + bytes;
+    relation->form = mr_doc_hash(body, MR_STR(""), MR_STR(""));
     relation->oid = oid;
     relation->identity = identity;
     relation->column_count = count;

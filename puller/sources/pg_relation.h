@@ -12,13 +12,14 @@ struct mr_pg_column {
     bool key; /* part of the document id */
 };
 struct mr_pg_relation {
+    uint64_t form; /* hash of the description: another one when a column is renamed */
     uint32_t oid;
     uint32_t column_count;
     uint32_t key_count; /* 0: rows have no identity */
     uint32_t
         unknown_type; /* a user's type that the catalog read at connect does not know; 0 none */
     uint8_t identity; /* 'd' default, 'n' nothing, 'f' full, 'i' index */
-    bool key_unknown; /* identity 'f', and the primary key is not known */
+    bool key_unknown; /* identity 'f', and the primary key is not known by these names */
     bool needs_text;  /* has columns of which the binary form cannot be read */
     struct mr_str collection; /* "table" in schema public, else "schema.table" */
     struct mr_pg_column columns[];

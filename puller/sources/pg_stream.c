@@ -190,11 +190,11 @@ enum mr_rc mr_pg_stream_knows(struct mr_pg_stream *stream, const struct mr_pg_re
     struct mr_str table = relation->collection;
     stream->reload = true; /* in all that does not return MR_OK */
     if (relation->unknown_type != 0 &&
-        mr_pg_catalog_ask(&stream->catalog, MR_PG_OBJECT_TYPE, relation->unknown_type))
+        mr_pg_catalog_ask(&stream->catalog, MR_PG_OBJECT_TYPE, relation->unknown_type, 0))
         return mr_reject(err, MR_RETRY, "table %.*s: type %u is newer than this connection",
                          (int)table.len, table.data, relation->unknown_type);
     if (relation->key_unknown &&
-        mr_pg_catalog_ask(&stream->catalog, MR_PG_OBJECT_RELATION, relation->oid))
+        mr_pg_catalog_ask(&stream->catalog, MR_PG_OBJECT_RELATION, relation->oid, relation->form))
         return mr_reject(err, MR_RETRY, "table %.*s: its primary key is newer than this connection",
                          (int)table.len, table.data);
     stream->reload = false;

@@ -338,6 +338,17 @@ def test_a_partitioned_table_of_which_a_partition_is_not_published_is_refused(cl
     one.wait_for(lambda: 'publication "millrace" does not have table public.t' in one.words(), "the refusal")
 
 
+def test_with_full_identity_a_renamed_key_goes_on_naming_rows(cluster, source):
+    cluster.execute("CREATE TABLE t (id int PRIMARY KEY, a text)", "ALTER TABLE t REPLICA IDENTITY FULL")
+    one = source().start().streams()
+    cluster.execute("INSERT INTO t VALUES (1, 'x')")
+    for count, name in enumerate(("b", "c", "d"), 2):
+        old = cluster.value("SELECT attname FROM pg_attribute WHERE attrelid = 't'::regclass AND attnum = 1")
+        cluster.execute(f"ALTER TABLE t RENAME COLUMN {old} TO {name}", f"UPDATE t SET a = '{name}'")
+        one.has(count)
+    assert [(event["op"], event["id"]) for event in one.events()] == [("insert", "1")] + [("update", "1")] * 3
+
+
 def test_slot_dropped_while_streaming(cluster, source):
     cluster.execute("CREATE TABLE t (id int PRIMARY KEY)")
     one = source(on_slot_lost="recreate").start().streams()

@@ -417,6 +417,49 @@ static void full_identity_names_rows_by_their_primary_key(void **state)
     assert_string_equal(intake.taken[0], "update posts 1");
 }
 
+static void describe_key(const char *name)
+{
+    const struct pgoutput_column columns[] = {{name, 23, 1}, {"body", 25, 1}};
+    pgoutput_relation(&out, 7, "public", "posts", 'f', columns, 2);
+}
+
+/* The catalog as a new connection reads it. */
+static void reconnect(const char *key, uint64_t commit_lsn)
+{
+    struct mr_pg_catalog_key row = {.relation = 7};
+    snprintf(row.column, sizeof row.column, "%s", key);
+    mr_pg_stream_restart(&stream);
+    mr_pg_catalog_clear(&stream.catalog);
+    assert_true(mr_pg_catalog_add_key(&stream.catalog, &row));
+    mr_pg_catalog_sort(&stream.catalog);
+    begin(commit_lsn);
+}
+
+static void each_new_name_of_a_primary_key_is_worth_one_reconnect(void **state)
+{
+    (void)state;
+    reconnect("id", 100);
+    describe_key("number");
+    assert_int_equal(offer(), MR_RETRY);
+    assert_true(stream.reload);
+    reconnect("number", 100);
+    describe_key("number");
+    take();
+    insert(60, "1");
+    take();
+    assert_string_equal(intake.taken[0], "insert posts 1");
+    commit(100, 110);
+    begin(200);
+    describe_key("ident");
+    assert_int_equal(offer(), MR_RETRY);
+    reconnect("number", 200); /* the catalog does not know the name: it is of another time */
+    describe_key("ident");
+    take();
+    insert(160, "2");
+    take();
+    assert_string_equal(intake.taken[1], "insert posts 2,text");
+}
+
 static void a_gap_is_one_event_and_moves_the_position(void **state)
 {
     (void)state;
@@ -534,6 +577,7 @@ int main(void)
         STREAM_TEST(a_new_description_replaces_the_old_one),
         STREAM_TEST(what_the_catalog_lacks_is_worth_one_reconnect),
         STREAM_TEST(full_identity_names_rows_by_their_primary_key),
+        STREAM_TEST(each_new_name_of_a_primary_key_is_worth_one_reconnect),
         STREAM_TEST(a_gap_is_one_event_and_moves_the_position),
         STREAM_TEST(every_message_cut_short_is_refused),
         STREAM_TEST(what_does_not_belong_is_refused),
