@@ -52,14 +52,28 @@ void mr_stop_at_once(struct mr_supervisor *s, enum mr_rc rc, const char *reason)
     end_kinds(s, MR_KIND_ALL, mr_clock_ns());
 }
 
-void mr_stop_begin(struct mr_supervisor *s, bool drain_only, uint32_t client, uint64_t now_ns)
+/* Stop goes before whatever is under way, whose client hears that it was not done; done are a scale
+ * that has switched, and a drain. */
+static void end_task(struct mr_supervisor *s)
 {
+    struct mr_err err = {0};
     if (s->task == MR_TASK_SCALE && s->scale.phase < MR_SCALE_RETIRE)
         mr_scale_abort(s, "the instance stops");
-    if (s->task == MR_TASK_SCALE && s->scale.phase == MR_SCALE_TAKEN_BACK)
+    if (s->task == MR_TASK_SCALE && s->scale.phase == MR_SCALE_TAKEN_BACK) {
         mr_supervisor_finish_task(s, &s->scale.failure, "scale");
-    else if (s->task == MR_TASK_RELOAD || s->task == MR_TASK_SCALE || s->task == MR_TASK_DRAIN)
-        mr_supervisor_finish_task(s, NULL, "ended by stop");
+    } else if (s->task == MR_TASK_SCALE) {
+        mr_supervisor_finish_task(s, NULL, "%u shards, and the instance stops",
+                                  mr_ring_set_shards(s->scale.to));
+    } else if (s->task == MR_TASK_RELOAD ||
+               (s->task == MR_TASK_DRAIN && s->stop.phase == MR_STOP_DRAIN)) {
+        mr_reject(&err, MR_RETRY, "ended by stop, while the instance was %s", mr_status_word(s));
+        mr_supervisor_finish_task(s, &err, "stop");
+    }
+}
+
+void mr_stop_begin(struct mr_supervisor *s, bool drain_only, uint32_t client, uint64_t now_ns)
+{
+    end_task(s);
     s->task = drain_only ? MR_TASK_DRAIN : MR_TASK_STOP;
     s->task_client = client;
     s->stop = (struct mr_stop){.phase = MR_STOP_DRAIN,

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from instance import bin_dir, wait_for
-from test_supervisor import Bed, stop_clean
+from test_supervisor import Bed, bed, stop_clean  # noqa: F401  (bed is a fixture)
 
 
 @contextlib.contextmanager
@@ -44,12 +44,13 @@ def test_a_stop_ends_also_while_a_reload_waits_for_a_process_to_leave(name, key,
     with Bed({"relay.listen": "127.0.0.1:0", "supervisor.drain_timeout": "1s"}) as bed:
         bed.start()
         leave_one_stopping(bed, key, 77, name)
-        with asked(bed, "reload"):
+        with asked(bed, "reload") as reload:
             wait_stopping(bed, name)
             for again in range(signals):
                 bed.process.send_signal(signal.SIGTERM)
                 bed.wait_log("stops_at_once" if again else "stop_begins")
             assert bed.wait_exit(4) == (111 if signals == 2 else 0)
+            assert reload.wait(5) == 111 and "ended by stop, while the instance was reloading" in reload.stderr.read()
         assert len(bed.started(name)) == 1
         assert bed.segments() == [] and bed.children() == []
 
@@ -158,3 +159,32 @@ def test_a_reload_takes_no_more_subscriptions_than_the_journals_were_made_for():
         assert result.returncode == 0, result.stderr
         assert len(bed.started("publisher")) == 2
         stop_clean(bed)
+
+
+def test_a_drain_that_is_cut_short_by_stop_says_so(bed):
+    bed.tell("undrained", "1")
+    bed.start()
+    with asked(bed, "drain") as drain:
+        bed.wait_log("drain_begins")
+        with asked(bed, "stop") as stop:
+            assert drain.wait(5) == 111
+            assert "ended by stop, while the instance was draining" in drain.stderr.read()
+            os.unlink(os.path.join(bed.fake, "undrained"))
+            assert stop.wait(5) == 0
+    assert bed.wait_exit() == 0
+
+
+@pytest.mark.parametrize("name, word, code", [("publisher", "detached", 111), ("matcher-1", "deaf", 0)])
+def test_a_scale_that_is_cut_short_by_stop_has_failed_unless_only_the_old_matchers_had_to_leave(bed, name, word, code):
+    bed.start()
+    bed.tell(name, word)
+    with asked(bed, "scale", "1") as scale:
+        if word == "deaf":
+            wait_stopping(bed, name)
+        else:
+            bed.wait_log("scale_begins")
+        bed.process.send_signal(signal.SIGTERM)
+        assert scale.wait(5) == code
+        bed.tell(name, "ready")
+        assert bed.wait_exit() == 0
+    assert bed.segments() == [] and bed.children() == []
