@@ -493,7 +493,7 @@ static enum mr_rc emit_row(struct mr_pg_snapshot *s, struct mr_intake *intake, u
         rc = mr_pg_build_event(builder, s->table, message, 0, &event, err);
     if (rc != MR_OK)
         return rc;
-    event.head.source_order = s->lsn;
+    event.head.source_order = s->lsn - 1; /* a change may begin at s->lsn, and none in front */
     event.head.source_time_us = mr_clock_wall_us();
     event.head.flags |= MR_EVENT_SNAPSHOT;
     struct mr_str id = {builder->id.text, builder->id.len};

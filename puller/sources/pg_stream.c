@@ -295,7 +295,7 @@ static enum mr_rc emit_gap(struct mr_pg_stream *stream, struct mr_str collection
     struct mr_pg_lsn_text from = mr_pg_lsn_format(from_lsn), to = mr_pg_lsn_format(to_lsn);
     struct mr_event event = {
         .head.op = MR_OP_GAP,
-        .head.source_order = to_lsn,
+        .head.source_order = to_lsn - 1, /* a change may begin at to_lsn, and none in front */
         .head.source_time_us = mr_clock_wall_us(),
         .database = stream->builder.database,
         .collection = collection,

@@ -393,3 +393,17 @@ def test_a_primary_key_that_is_deferrable_is_no_identity_to_the_server_and_none_
             cluster.execute("INSERT INTO t VALUES (2)")
             source.has(2)
         assert [event["op"] for event in source.events()] == ["gap", "insert"]
+
+
+def test_a_row_of_a_snapshot_and_its_first_change_are_two_events_to_a_stream_that_drops_repeats(tmp_path):
+    with Cluster() as cluster:
+        cluster.execute("CREATE TABLE nokey (n int)", "CREATE TABLE t (id int PRIMARY KEY, n int)",
+                        "INSERT INTO t VALUES (1, 1)")
+        with snapshot_of(tmp_path, cluster) as source:
+            snapshot_ends(source)
+            cluster.execute("UPDATE t SET n = 2", "TRUNCATE nokey")
+            source.has(4)
+        found = source.events()
+        assert [event["op"] for event in found] == ["gap", "insert", "update", "truncate"]
+        assert [event["lsn"] for event in found] == sorted(event["lsn"] for event in found)
+        assert found[1]["lsn"] < found[2]["lsn"] and found[0]["lsn"] < found[3]["lsn"]
