@@ -8,7 +8,8 @@
 enum mr_log_level { MR_LOG_DEBUG, MR_LOG_INFO, MR_LOG_WARN, MR_LOG_ERROR };
 enum mr_log_format { MR_LOG_TEXT, MR_LOG_JSON };
 
-/* Process-wide; call once before the first line. name is copied: it appears as process=name. */
+/* Process-wide; call before the first line, and again only where no other thread logs. name is
+ * copied: it appears as process=name. */
 void mr_log_setup(enum mr_log_level level, enum mr_log_format format, const char *name);
 void mr_log_set_level(enum mr_log_level level);
 

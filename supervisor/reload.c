@@ -20,11 +20,12 @@ static enum mr_log_level level_of(const struct mr_config *config)
     return (enum mr_log_level)level;
 }
 
-void mr_reload_log_level(struct mr_supervisor *s)
+void mr_reload_logging(struct mr_supervisor *s)
 {
     enum mr_log_level level = level_of(&s->config);
+    bool json = strcmp(s->config.logging_format.text, "json") == 0;
     atomic_store_explicit(&s->board.shm->log_level, level, memory_order_relaxed);
-    mr_log_set_level(level);
+    mr_log_setup(level, json ? MR_LOG_JSON : MR_LOG_TEXT, "supervisor");
 }
 
 /* The first changed key that only a new instance can take over. */
@@ -61,7 +62,7 @@ static enum mr_rc take_over(struct mr_supervisor *s, const struct mr_config *nex
     s->reload = (struct mr_reload){.readers = readers, .next_cell = 1};
     s->config = *next;
     s->config.matcher_shards = shards; /* scale decides; see the end of the reload */
-    mr_reload_log_level(s);
+    mr_reload_logging(s);
     return MR_OK;
 }
 

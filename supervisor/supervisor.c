@@ -265,7 +265,7 @@ static void seal_board(struct mr_supervisor *s, uint64_t ring_set)
     atomic_store_explicit(&s->cell->heartbeat_ns, mr_clock_ns(), memory_order_relaxed);
     atomic_store_explicit(&s->cell->state, MR_STATE_STARTING, memory_order_relaxed);
     mr_gauge(s->cell, MR_COUNTER_CHECKPOINT_SEQUENCE, s->checkpoint.sequence);
-    mr_reload_log_level(s);
+    mr_reload_logging(s);
     mr_segment_seal(&s->board.segment);
 }
 

@@ -102,7 +102,7 @@ void mr_scale_work(struct mr_supervisor *s, uint64_t now_ns);
 void mr_scale_abort(struct mr_supervisor *s, const char *reason);
 /* reload.c */
 void mr_reload_begin(struct mr_supervisor *s, uint32_t client, uint64_t now_ns);
-void mr_reload_log_level(struct mr_supervisor *s); /* make config's level everybody's */
+void mr_reload_logging(struct mr_supervisor *s); /* config's level for all, its format for us */
 void mr_reload_work(struct mr_supervisor *s, uint64_t now_ns);
 /* stop.c */
 void mr_stop_begin(struct mr_supervisor *s, bool drain_only, uint32_t client, uint64_t now_ns);

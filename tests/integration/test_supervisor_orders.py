@@ -188,3 +188,14 @@ def test_a_scale_that_is_cut_short_by_stop_has_failed_unless_only_the_old_matche
         bed.tell(name, "ready")
         assert bed.wait_exit() == 0
     assert bed.segments() == [] and bed.children() == []
+
+
+def test_a_reload_changes_the_format_of_the_supervisors_own_log_lines_too(bed):
+    bed.start()
+    for form, ours, begins in (("json", '"process":"supervisor"', "{"), ("text", "process=supervisor", "2")):
+        bed.settings["logging.format"] = form
+        bed.write_config()
+        before = len(bed.log())
+        assert bed.command("reload").returncode == 0
+        lines = [line for line in bed.log()[before:].splitlines() if "supervisor" in line]
+        assert "task_done" in lines[-1] and all(ours in line and line.startswith(begins) for line in lines), lines
