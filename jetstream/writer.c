@@ -16,6 +16,9 @@ enum {
     ROOM_SHARE = 8,  /* a window that was full is written to again when this part of it is free */
     OVERHEAD = 512,  /* bytes of headers that this folder adds */
 };
+/* While messages keep coming they are written this often, for each write wakes the server. What
+ * comes after a silence is not held up. */
+#define PACE_NS (500 * MR_NS_PER_US)
 
 struct lane {
     struct mr_js_stream stream; /* its texts are owned */
@@ -39,6 +42,7 @@ struct mr_js_writer {
     uint64_t sent_high;     /* entries in front of this one were sent before */
     uint64_t careful_until; /* entries in front of this one each ask for an answer */
     bool full;              /* the link takes no more for now */
+    uint64_t sent_ns;       /* when messages were written last */
     uint64_t progress_ns;   /* when something was acknowledged, or nothing was in flight */
     struct mr_breaker breaker;
     struct mr_js_writer_stats stats;
@@ -361,6 +365,14 @@ static uint64_t burst_end(const struct mr_js_writer *w)
     return end < w->next + BURST ? end : w->next + BURST;
 }
 
+/* How long what waits is held for more to come with it; 0: not at all. */
+static uint64_t hold_ns(const struct mr_js_writer *w, uint64_t now_ns)
+{
+    return !w->full && now_ns - w->sent_ns < PACE_NS && tail_of(w) - w->next < BURST
+               ? w->sent_ns + PACE_NS - now_ns
+               : 0;
+}
+
 bool mr_js_writer_full(const struct mr_js_writer *w)
 {
     return tail_of(w) > w->next && burst_end(w) <= w->next;
@@ -470,8 +482,13 @@ enum mr_rc mr_js_writer_work(struct mr_js_writer *w, uint64_t timeout_ns, uint64
         if (rc != MR_OK)
             return rc;
     }
-    enum mr_rc rc = send_burst(w, done, err);
-    bool blocked = w->full || mr_js_writer_full(w);
+    uint64_t now_ns = mr_clock_ns(), held_ns = hold_ns(w, now_ns);
+    enum mr_rc rc = held_ns == 0 ? send_burst(w, done, err) : MR_OK;
+    if (*done > 0)
+        w->sent_ns = now_ns;
+    if (held_ns > 0 && held_ns < timeout_ns)
+        timeout_ns = held_ns;
+    bool blocked = w->full || held_ns > 0 || mr_js_writer_full(w);
     bool sleeps = rc == MR_OK && *done == 0 && timeout_ns > 0 &&
                   (blocked || mr_js_outbox_may_sleep(w->outbox, w->next));
     if (rc == MR_OK)

@@ -51,10 +51,11 @@ MR_MUST_USE enum mr_rc mr_js_writer_add(struct mr_js_writer *writer,
                                         const struct mr_js_stream *stream, uint32_t *lane,
                                         struct mr_err *err);
 
-/* Connect when that is due, send, take acknowledgements; wait at most timeout_ns when there was
- * nothing to do, or until the outbox's putter flushes. *done: messages sent and acknowledged.
- * Whatever goes wrong is tried again by the breaker's rules and said in err (once; MR_OK else):
- * MR_RETRY, or MR_USAGE for a stream that is not what it should be. */
+/* Connect when that is due, send, take acknowledgements. Behind a message that was just sent the
+ * next ones gather for half a millisecond; behind a silence nothing is held up. Wait at most
+ * timeout_ns when there was nothing to do, or until the outbox's putter flushes. *done: messages
+ * sent and acknowledged. Whatever goes wrong is tried again by the breaker's rules and said in err
+ * (once; MR_OK else): MR_RETRY, or MR_USAGE for a stream that is not what it should be. */
 enum mr_rc mr_js_writer_work(struct mr_js_writer *writer, uint64_t timeout_ns, uint64_t *done,
                              struct mr_err *err);
 

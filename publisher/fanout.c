@@ -17,7 +17,7 @@ enum {
     PATH_BYTES = 4096,
 };
 #define IDLE_NS   (100 * MR_NS_PER_MS)
-#define FLIGHT_NS (100 * MR_NS_PER_US) /* between two looks at the log while answers are due */
+#define FLIGHT_NS (500 * MR_NS_PER_US) /* between two looks at the log while answers are due */
 #define FULL_NS   (2 * MR_NS_PER_MS)   /* and while more waits than may be sent */
 #define LOG_NS    (20 * MR_NS_PER_MS)  /* between two tries to open the log */
 

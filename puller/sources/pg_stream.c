@@ -274,16 +274,17 @@ enum mr_rc mr_pg_stream_take(struct mr_pg_stream *stream, const void *data, size
                          " 0x%02x is neither data nor keepalive",
                          len, type);
     uint64_t start_lsn = mr_pg_u64(&in), end_lsn = mr_pg_u64(&in);
-    mr_pg_u64(&in); /* the server's clock */
+    int64_t sent_us = (int64_t)(mr_pg_u64(&in) + (uint64_t)MR_PG_EPOCH_US);
     if (end_lsn > stream->received_lsn)
         stream->received_lsn = end_lsn;
     /* Taken apart anew when it is offered again: only a full intake makes that happen. */
     enum mr_rc rc = mr_pg_decode(in.at, mr_pg_left(&in), &stream->message, err);
     if (rc == MR_OK)
         rc = take_message(stream, start_lsn, intake, now_ns, err);
-    if (rc == MR_OK)
+    if (rc == MR_OK) {
         stream->event_index = 0;
-    else if (rc == MR_CORRUPT || rc == MR_FATAL)
+        stream->waited_us = sent_us - stream->commit_time_us;
+    } else if (rc == MR_CORRUPT || rc == MR_FATAL)
         mr_err_prefix(err, "at %s", mr_pg_lsn_format(start_lsn).text);
     return rc;
 }

@@ -29,6 +29,7 @@ struct mr_pg_stream {
     uint64_t commit_lsn;    /* of the transaction under way */
     uint32_t xid;
     int64_t commit_time_us;
+    int64_t waited_us; /* from the commit until the server sent the last change, by its own clock */
     struct mr_pg_message message; /* the one at hand */
 };
 

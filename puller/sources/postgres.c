@@ -22,7 +22,10 @@
 #define TURN_NS            (UINT64_C(1) * MR_NS_PER_MS)
 /* The server sends each row by itself. While rows keep coming they are read this often: else every
  * one of them would wake every process behind us, and on few cores take the server's own time. */
-#define PACE_NS    (200 * MR_NS_PER_US)
+#define PACE_NS (200 * MR_NS_PER_US)
+#define LATE_US 100000 /* a change that waited so long before it was sent has time ... */
+#define LATE_PACE_NS \
+    (500 * MR_NS_PER_US) /* ... but no more: a socket holds so much of small ones */
 #define RESOLVE_NS (UINT64_C(5) * MR_NS_PER_MS)
 #define REACH_NS   (UINT64_C(20) * MR_NS_PER_MS) /* between two questions how far the server is */
 enum { MESSAGES_PER_CLOCK = 32, STUCK_ATTEMPTS = 2 };
@@ -341,7 +344,8 @@ static enum mr_rc send_feedback(struct pg_source *s, uint64_t now_ns, struct mr_
 /* Something was read and nothing is left. What comes after a silence is not held up. */
 static void pace(struct pg_source *s, uint64_t now_ns)
 {
-    s->paced_ns = now_ns - s->taken_ns < 2 * PACE_NS ? now_ns + PACE_NS : 0;
+    uint64_t pace_ns = s->stream.waited_us > LATE_US ? LATE_PACE_NS : PACE_NS;
+    s->paced_ns = now_ns - s->taken_ns < 2 * pace_ns ? now_ns + pace_ns : 0;
     s->taken_ns = now_ns;
 }
 

@@ -116,11 +116,29 @@ static void insert(uint64_t lsn, const char *id)
     pgoutput_row(&out, 'N', (const char *[]){id, "text"}, 2);
 }
 
+static void at(uint64_t server_us)
+{
+    struct pgoutput time = {.len = 0};
+    pgoutput_u64(&time, server_us);
+    memcpy(out.data + 17, time.data, time.len);
+}
+
 static struct mr_pg_position position_now(void)
 {
     struct mr_pg_position position;
     assert_int_equal(mr_pg_position_decode(&intake.position, &position, &err), MR_OK);
     return position;
+}
+
+static void the_servers_clock_tells_how_long_a_change_waited(void **state)
+{
+    (void)state;
+    begin(100);
+    describe('d');
+    insert(60, "1");
+    at(1250000); /* a quarter of a second behind the commit, see pgoutput_begin */
+    take();
+    assert_int_equal(stream.waited_us, 250000);
 }
 
 static void positions_count_inside_of_a_transaction(void **state)
@@ -562,6 +580,7 @@ static void a_history_says_where_a_timeline_was_left(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        STREAM_TEST(the_servers_clock_tells_how_long_a_change_waited),
         STREAM_TEST(positions_count_inside_of_a_transaction),
         STREAM_TEST(a_transaction_sent_again_goes_on_where_it_was_left),
         STREAM_TEST(a_full_intake_gets_the_same_event_again_and_no_other),
