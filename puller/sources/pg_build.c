@@ -187,8 +187,10 @@ static enum mr_rc put_row(struct mr_pg_builder *builder, struct mr_bson_writer *
             continue;
         const struct mr_pg_value *value =
             row == ROW_AFTER ? value_after(relation, message, i) : &message->old_row.values[i];
-        if (value->len > value_bytes_max)
+        if (value->len > value_bytes_max) {
+            builder->cut = true;
             continue;
+        }
         enum mr_rc rc = mr_pg_put(w, column->name, column->type, value, &builder->scratch);
         if (__builtin_expect(rc != MR_OK || !w->ok, 0))
             return rc;
@@ -205,6 +207,7 @@ static enum mr_rc make_document(struct mr_pg_builder *builder, struct mr_bson_wr
 {
     static const uint32_t limits[] = {VALUE_BYTES_MAX, LARGE_VALUE_BYTES, SMALL_VALUE_BYTES};
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
+        builder->cut = false;
         enum mr_rc rc = put_row(builder, w, relation, message, row, limits[i]);
         if (rc != MR_OK)
             return mr_reject(err, rc, "row of table %.*s: a value does not read as its type",
@@ -236,7 +239,7 @@ static bool values_equal(const struct mr_pg_value *a, const struct mr_pg_value *
 
 /* Fields that changed, where the old row is known. */
 static enum mr_rc put_changed(struct mr_pg_builder *builder, const struct mr_pg_relation *relation,
-                              const struct mr_pg_message *message, bool large)
+                              const struct mr_pg_message *message)
 {
     struct mr_bson_writer *w = &builder->update;
     mr_bson_begin_document(w, MR_STR("updatedFields"));
@@ -244,7 +247,7 @@ static enum mr_rc put_changed(struct mr_pg_builder *builder, const struct mr_pg_
         const struct mr_pg_value *value = &message->new_row.values[i];
         if (value->form == MR_PG_FORM_UNCHANGED ||
             values_equal(value, &message->old_row.values[i]) ||
-            (large && !has_field(&builder->document, relation->columns[i].name)))
+            (builder->cut && !has_field(&builder->document, relation->columns[i].name)))
             continue;
         enum mr_rc rc = mr_pg_put(w, relation->columns[i].name, relation->columns[i].type, value,
                                   &builder->scratch);
@@ -279,37 +282,33 @@ static void put_missing(struct mr_pg_builder *builder, const struct mr_pg_relati
         mr_bson_end(w);
 }
 
-static bool any_missing(const struct mr_pg_relation *relation, const struct mr_pg_message *message,
-                        bool *large)
+static bool any_unchanged(const struct mr_pg_relation *relation,
+                          const struct mr_pg_message *message)
 {
-    bool unchanged = false;
-    size_t bytes = 0;
-    for (uint32_t i = 0; i < relation->column_count; i++) {
-        const struct mr_pg_value *value = value_after(relation, message, i);
-        unchanged |= value->form == MR_PG_FORM_UNCHANGED;
-        bytes += value->len;
-    }
-    *large = bytes > DOCUMENT_BYTES_MAX / 4; /* JSON may grow on its way to BSON */
-    return unchanged;
+    for (uint32_t i = 0; i < relation->column_count; i++)
+        if (value_after(relation, message, i)->form == MR_PG_FORM_UNCHANGED)
+            return true;
+    return false;
 }
 
-/* What an update or insert cannot say by its document alone. Empty when there is nothing to say. */
+/* What an update or insert cannot say by its document alone, which is built. Empty when there is
+ * nothing to say. */
 static enum mr_rc make_update(struct mr_pg_builder *builder, const struct mr_pg_relation *relation,
                               const struct mr_pg_message *message, struct mr_event *out,
                               struct mr_err *err)
 {
-    bool changed = out->head.op == MR_OP_UPDATE && message->old_form == 'O', large;
-    bool unchanged = any_missing(relation, message, &large);
-    if (!changed && !unchanged && !large)
+    bool changed = out->head.op == MR_OP_UPDATE && message->old_form == 'O';
+    bool unchanged = any_unchanged(relation, message);
+    if (!changed && !unchanged && !builder->cut)
         return MR_OK;
     mr_bson_writer_reset(&builder->update);
     mr_bson_begin(&builder->update);
-    if (changed && put_changed(builder, relation, message, large) != MR_OK)
+    if (changed && put_changed(builder, relation, message) != MR_OK)
         return mr_reject(err, MR_CORRUPT, "update of table %.*s: a value does not read as its type",
                          (int)relation->collection.len, relation->collection.data);
     if (unchanged)
         put_missing(builder, relation, message, true);
-    if (large)
+    if (builder->cut)
         put_missing(builder, relation, message, false);
     mr_bson_end(&builder->update);
     out->update = mr_bson_bytes(&builder->update);

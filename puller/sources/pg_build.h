@@ -15,6 +15,7 @@ struct mr_pg_builder {
     struct mr_bson_writer document, update, before;
     struct mr_pg_scratch scratch;
     struct mr_pg_id id, old_id;
+    bool cut;     /* the document built last lacks values that are too large */
     bool rekeyed; /* the update at hand changes the id: a delete and an insert */
 };
 

@@ -56,12 +56,14 @@ LARGE = {  # what one row may hold and no document can; each takes long to read 
     "words": "('{\"a\": \"' || repeat('x', 60000000) || '\"}')::jsonb",
     "arrays": "array_fill(1, ARRAY[9000000])",
     "bytes": "decode(repeat('00', 40000000), 'hex')",
+    "dense": "('[' || repeat('1,', 1500000) || '1]')::json",  # of few bytes that make many
 }
 
 
 def test_a_row_too_large_for_a_document_does_not_hang_the_puller():
     with Cluster() as cluster:
-        types = {"numbers": "jsonb", "words": "jsonb", "arrays": "int[]", "bytes": "bytea"}
+        types = {"numbers": "jsonb", "words": "jsonb", "arrays": "int[]", "bytes": "bytea",
+                 "dense": "json"}
         for name, kind in types.items():
             cluster.execute(f"CREATE TABLE {name} (id int PRIMARY KEY, v {kind})")
         cluster.execute("CREATE TABLE whole (id int, v text)", "ALTER TABLE whole REPLICA IDENTITY FULL")
@@ -76,6 +78,6 @@ def test_a_row_too_large_for_a_document_does_not_hang_the_puller():
             wait_for(lambda: acknowledged(cluster) >= end, 60, "the acknowledgement of everything")
             assert instance.pids()["puller"] == before, "it was killed"
             found = log_events(instance)
-            assert [event["document_id"][:1] for event in found] == ["1"] * 5 + ["2"]
-            assert all("v" not in event["document"] and event["update"] == {"omitted": ["v"]} for event in found[:5])
+            assert [event["document_id"][:1] for event in found] == ["1"] * 6 + ["2"]
+            assert all("v" not in event["document"] and event["update"] == {"omitted": ["v"]} for event in found[:6])
             assert instance.stop() == 0
