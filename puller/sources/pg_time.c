@@ -238,6 +238,11 @@ size_t mr_pg_interval_format(int64_t us, int32_t days, int32_t months,
         const char *unit;
     } parts[] = {{months / 12, " year"}, {months % 12, " mon"}, {days, " day"}};
     size_t len = 0;
+    /* The infinities of PostgreSQL 17: all three parts at their end. */
+    if (us == INT64_MAX && days == INT32_MAX && months == INT32_MAX)
+        return put_text(out, "infinity");
+    if (us == INT64_MIN && days == INT32_MIN && months == INT32_MIN)
+        return put_text(out, "-infinity");
     bool before = false; /* the last part was negative, so a positive one states its sign */
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         int32_t value = parts[i].value;

@@ -207,6 +207,10 @@ static void binary_times_read_as_the_server_prints_them(void **state)
                      "1 year 2 mons 2 days -01:00:00");
     assert_formatted(mr_pg_interval_format(500000, -1, 0, text), text, "-1 days +00:00:00.5");
     assert_formatted(mr_pg_interval_format(0, 1, -1, text), text, "-1 mons +1 day");
+    assert_formatted(mr_pg_interval_format(INT64_MAX, INT32_MAX, INT32_MAX, text), text,
+                     "infinity"); /* PostgreSQL 17 and newer */
+    assert_formatted(mr_pg_interval_format(INT64_MIN, INT32_MIN, INT32_MIN, text), text,
+                     "-infinity");
 }
 
 static void json_becomes_documents_with_typed_numbers(void **state)
