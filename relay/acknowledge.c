@@ -43,7 +43,7 @@ static void answer(struct acknowledgement *a, const struct mr_checkpoint_value *
     head.len = mr_marker_format((struct mr_marker){.log_id = mr_relay_log_id(a->relay),
                                                    .sequence = mr_relay_head(a->relay)},
                                 head_text);
-    if (value) {
+    if (value && value->log_id != 0) {
         progress.data = text;
         progress.len = mr_marker_format(
             (struct mr_marker){.log_id = value->log_id, .sequence = value->sequence}, text);

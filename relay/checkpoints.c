@@ -95,8 +95,7 @@ static void apply(struct mr_checkpoint_write *write, const struct mr_checkpoint_
         if (same_log && old->sequence > value->sequence)
             value->sequence = old->sequence;
     } else if (write->change == MR_CHECKPOINT_MARK) {
-        if (old)
-            *value = *old;
+        *value = old ? *old : (struct mr_checkpoint_value){0};
         value->rebuild = true;
     } else {
         value->rebuild = false;
@@ -104,18 +103,44 @@ static void apply(struct mr_checkpoint_write *write, const struct mr_checkpoint_
     value->written_us = mr_clock_wall_us();
 }
 
+static int write_value(MDB_txn *txn, MDB_dbi dbi, struct mr_checkpoint_key *key,
+                       const struct mr_checkpoint_value *value)
+{
+    struct stored stored = {.version = VERSION,
+                            .rebuild = value->rebuild,
+                            .log_id = value->log_id,
+                            .sequence = value->sequence,
+                            .written_us = value->written_us};
+    MDB_val name = {key->len, key->bytes}, data = {sizeof stored, &stored};
+    return mdb_put(txn, dbi, &name, &data, 0);
+}
+
+/* Who keeps places by collection rebuilds by collection, but is marked by its id. */
+static int clear_mark_of_id(MDB_txn *txn, MDB_dbi dbi, const struct mr_checkpoint_key *key)
+{
+    struct mr_checkpoint_value value;
+    struct mr_checkpoint_key id = *key;
+    const char *nul = memchr(key->bytes, '\0', key->len);
+    MR_ASSERT(nul != NULL);
+    id.len = (uint32_t)(nul + 1 - key->bytes);
+    if (id.len == key->len || read_value(txn, dbi, &id, &value, NULL) != MR_OK || !value.rebuild)
+        return 0;
+    MDB_val name = {id.len, id.bytes};
+    if (value.log_id == 0)
+        return mdb_del(txn, dbi, &name, NULL);
+    value.rebuild = false;
+    return write_value(txn, dbi, &id, &value);
+}
+
 static int put(struct mr_checkpoints *c, MDB_txn *txn, struct mr_checkpoint_write *write)
 {
     struct mr_checkpoint_value old;
     enum mr_rc rc = read_value(txn, c->dbi, &write->key, &old, NULL);
     apply(write, rc == MR_OK ? &old : NULL);
-    struct stored stored = {.version = VERSION,
-                            .rebuild = write->value.rebuild,
-                            .log_id = write->value.log_id,
-                            .sequence = write->value.sequence,
-                            .written_us = write->value.written_us};
-    MDB_val name = {write->key.len, write->key.bytes}, data = {sizeof stored, &stored};
-    return mdb_put(txn, c->dbi, &name, &data, 0);
+    int failed = write_value(txn, c->dbi, &write->key, &write->value);
+    if (failed == 0 && write->change == MR_CHECKPOINT_REBUILT)
+        failed = clear_mark_of_id(txn, c->dbi, &write->key);
+    return failed;
 }
 
 /* One transaction for all of these. */

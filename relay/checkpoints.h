@@ -11,9 +11,9 @@
 #include "common/str.h"
 
 struct mr_checkpoint_value {
-    uint64_t log_id, sequence;
-    int64_t written_us; /* wall clock */
-    bool rebuild;       /* the consumer has been told to rebuild and has not done so */
+    uint64_t log_id, sequence; /* 0: no place has been acknowledged, there is only the mark */
+    int64_t written_us;        /* wall clock */
+    bool rebuild;              /* the consumer has been told to rebuild and has not done so */
 };
 
 enum { MR_CHECKPOINT_KEY_MAX = 511 };
@@ -26,8 +26,9 @@ void mr_checkpoint_key(struct mr_checkpoint_key *out, struct mr_str consumer_id,
 
 enum mr_checkpoint_change {
     MR_CHECKPOINT_ADVANCE, /* keep the later one; of another log: the new one */
-    MR_CHECKPOINT_REBUILT, /* take it as it is, and clear the mark */
-    MR_CHECKPOINT_MARK,    /* set the mark; the place stays */
+    /* Take it as it is, and clear the mark: of a collection's place the one of the id, too. */
+    MR_CHECKPOINT_REBUILT,
+    MR_CHECKPOINT_MARK, /* set the mark; the place stays */
 };
 /* A write. Owned by the caller; the store's until done is called, which must not block. */
 struct mr_checkpoint_write {

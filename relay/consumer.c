@@ -125,6 +125,24 @@ static void marked(void *owner, bool ok)
     mr_consumer_let_go(c);
 }
 
+/* Whether there is a newer stream for the same: then nobody may be at the end of this one any more,
+ * and what it needs is not what the consumer needs. */
+static bool has_come_back(const struct mr_consumer *c)
+{
+    const struct mr_follow *ours = &c->follow;
+    for (struct mr_consumer *next = TAILQ_NEXT(c, link); next; next = TAILQ_NEXT(next, link)) {
+        const struct mr_follow *its = &next->follow;
+        bool same = next->stage == MR_CONSUMER_STREAMING &&
+                    mr_str_equal(its->consumer_id, ours->consumer_id) &&
+                    its->collection_count == ours->collection_count;
+        for (uint32_t i = 0; same && i < ours->collection_count; i++)
+            same = mr_str_equal(its->collections[i], ours->collections[i]);
+        if (same)
+            return true;
+    }
+    return false;
+}
+
 void mr_consumer_rebuild(struct mr_consumer *c, const char *cause)
 {
     char name[65];
@@ -137,13 +155,11 @@ void mr_consumer_rebuild(struct mr_consumer *c, const char *cause)
     mr_log_warn("relay", "rebuild_required",
                 "consumer=\"%s\" cause=%s position=%" PRIu64 " head=%" PRIu64, name_of(c, name),
                 cause, c->position, mr_relay_head(r));
-    if (c->follow.consumer_id.len == 0 || c->marking || strcmp(cause, "not_rebuilt") == 0)
+    if (c->follow.consumer_id.len == 0 || c->marking || strcmp(cause, "not_rebuilt") == 0 ||
+        has_come_back(c))
         return;
     c->marking = true;
-    c->mark = (struct mr_checkpoint_write){
-        .change = MR_CHECKPOINT_MARK,
-        .value = {.log_id = mr_relay_log_id(r), .sequence = c->position},
-        .done = mark_done};
+    c->mark = (struct mr_checkpoint_write){.change = MR_CHECKPOINT_MARK, .done = mark_done};
     mr_checkpoint_key(&c->mark.key, c->follow.consumer_id, (struct mr_str){NULL, 0});
     mr_checkpoints_put(r->checkpoints, &c->mark);
 }
@@ -226,12 +242,13 @@ static bool begin_at_checkpoint(struct mr_consumer *c)
         return true;
     }
     if (value.rebuild && c->follow.rebuild && c->follow.from_checkpoint) {
-        c->position = value.sequence;
+        /* A place of another log, or none, is before all that there is. */
+        c->position = value.log_id == mr_relay_log_id(c->relay) ? value.sequence : 0;
         mr_consumer_rebuild(c, "not_rebuilt");
         mr_consumer_step(c, mr_clock_ns());
         return true;
     }
-    if (!c->follow.from_checkpoint)
+    if (!c->follow.from_checkpoint || value.log_id == 0)
         return false;
     c->acknowledges = true;
     c->acknowledged = value.sequence;
@@ -435,14 +452,23 @@ static void begin_behind_rebuild(struct mr_consumer *c)
     mr_lag_begin(&c->lag, head > base ? head - base : 0, mr_clock_ns());
 }
 
+/* A place of one collection is that of the streams which follow it alone. */
+static bool is_place_of(const struct mr_acknowledge *what, const struct mr_consumer *c)
+{
+    return c->stage == MR_CONSUMER_STREAMING &&
+           mr_str_equal(c->follow.consumer_id, what->consumer_id) &&
+           (what->collection.len == 0 ||
+            (c->follow.collection_count == 1 &&
+             mr_str_equal(c->follow.collections[0], what->collection)));
+}
+
 void mr_consumers_acknowledged(struct mr_relay *r, const struct mr_acknowledge *what,
                                uint64_t sequence)
 {
     struct mr_consumer *c;
     TAILQ_FOREACH(c, &r->consumers, link)
     {
-        if (c->stage != MR_CONSUMER_STREAMING ||
-            !mr_str_equal(c->follow.consumer_id, what->consumer_id))
+        if (!is_place_of(what, c))
             continue;
         c->acknowledges = true;
         c->acknowledged = sequence < c->position ? sequence : c->position;

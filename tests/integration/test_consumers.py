@@ -324,6 +324,52 @@ def test_who_has_acknowledged_all_that_it_got_is_not_behind_while_others_are_wri
         wait_for(lambda: any(m.HasField("rebuild") for m in reader.messages), 10, "the hard lag")
 
 
+def follow(bed, after="e30", **more):
+    return Reader(bed.relay.subscribe(consumer_id="me", after=after, batch=True, rebuild=True, **more))
+
+
+def test_a_place_of_one_collection_moves_the_streams_of_that_collection_only(tmp_path):
+    with LineBed(tmp_path / "lines", **{"relay.lag_soft_events": "100", "relay.lag_hard_events": "200"}) as bed:
+        orders, users = follow(bed, collections=["orders"]), follow(bed, collections=["users"])
+        wait_for(lambda: orders.messages and users.messages, 10, "both streams to be live")
+        for i in range(150):
+            bed.append("orders", f"o{i}")
+            bed.append("users", f"u{i}")
+        wait_for(lambda: len(orders.events()) == len(users.events()) == 150, 10, "the events")
+        bed.relay.acknowledge("me", orders.events()[-1].progress, collection="orders")
+        bed.relay.acknowledge("me", users.events()[0].progress, collection="users")
+        wait_for(lambda: [m for m in users.messages if m.HasField("rebuild")], 10, "the rebuild of users")
+        assert not orders.notices(), orders.notices()
+        answer = bed.relay.acknowledge("me")
+        assert answer.rebuild_required and not answer.progress  # nothing was acknowledged for the id as a whole
+        marked = follow(bed, collections=["users"], from_checkpoint=True)
+        wait_for(lambda: [m for m in marked.messages if m.rebuild.cause == "not_rebuilt"], 10, "the mark")
+        bed.relay.acknowledge("me", answer.head, collection="users", rebuilt=True)
+        assert not bed.relay.acknowledge("me").rebuild_required
+        again = follow(bed, after=answer.head, collections=["users"], from_checkpoint=True)
+        bed.append("users", "last")
+        assert wait_for(again.events, 10, "an event behind the rebuild")[0].change_event.mgo_doc_id == "last"
+
+
+def test_a_stream_that_nobody_reads_any_more_marks_no_consumer_that_has_a_newer_one():
+    with Bed(**{"generator.rate": "4000", "generator.document_bytes": "2KiB", "relay.lag_soft_events": "1000",
+                "relay.lag_hard_events": "3000"}) as bed:
+        lazy = bed.relay.subscribe(consumer_id="me", batch=True, rebuild=True)
+        next(lazy)  # and no more
+        with Relay(bed.port) as quick:
+            stream = quick.subscribe(consumer_id="me", batch=True, rebuild=True)
+            for event in flatten(stream):
+                assert not event.HasField("rebuild")
+                if event.HasField("change_event") and sequence_of(event.progress) % 100 == 0:
+                    quick.acknowledge("me", event.progress)
+                if sequence_of(event.progress) >= EVENTS - 100:
+                    break
+            stream.cancel()
+        assert bed.counter("rebuilds_total") == 1
+        assert not bed.relay.acknowledge("me").rebuild_required
+        lazy.cancel()
+
+
 def test_what_a_source_gave_before_it_failed_is_delivered_and_can_be_acknowledged(tmp_path):
     with LineBed(tmp_path / "lines") as bed:
         reader = Reader(bed.relay.subscribe(consumer_id="me", after="e30", batch=True))

@@ -293,19 +293,26 @@ static void count_fetched(struct mr_fetch *fetch)
     atomic_fetch_add(&written, 1);
 }
 
-static struct mr_checkpoint_value put(struct mr_checkpoints *store, const char *id,
-                                      enum mr_checkpoint_change change, uint64_t log_id,
-                                      uint64_t sequence)
+static struct mr_checkpoint_value put_of(struct mr_checkpoints *store, const char *collection,
+                                         enum mr_checkpoint_change change, uint64_t log_id,
+                                         uint64_t sequence)
 {
     struct mr_checkpoint_write write = {
         .change = change, .value = {.log_id = log_id, .sequence = sequence}, .done = count_written};
-    mr_checkpoint_key(&write.key, mr_str_from(id), MR_STR(""));
+    mr_checkpoint_key(&write.key, MR_STR("me"), mr_str_from(collection));
     atomic_store(&written, 0);
     mr_checkpoints_put(store, &write);
     while (atomic_load(&written) == 0)
         usleep(100);
     assert_int_equal(write.rc, MR_OK);
     return write.value;
+}
+
+static struct mr_checkpoint_value put(struct mr_checkpoints *store,
+                                      enum mr_checkpoint_change change, uint64_t log_id,
+                                      uint64_t sequence)
+{
+    return put_of(store, "", change, log_id, sequence);
 }
 
 static void checkpoints_go_forward_and_are_there_again(void **state)
@@ -320,19 +327,46 @@ static void checkpoints_go_forward_and_are_there_again(void **state)
     assert_int_equal(mr_checkpoints_open(&store, dir, &err), MR_OK);
     mr_checkpoint_key(&key, MR_STR("me"), MR_STR(""));
     assert_int_equal(mr_checkpoints_get(store, &key, &value, &err), MR_AGAIN);
-    assert_int_equal(put(store, "me", MR_CHECKPOINT_ADVANCE, 1, 10).sequence, 10);
-    assert_int_equal(put(store, "me", MR_CHECKPOINT_ADVANCE, 1, 7).sequence, 10);
-    assert_true(put(store, "me", MR_CHECKPOINT_MARK, 1, 0).rebuild);
-    assert_true(put(store, "me", MR_CHECKPOINT_ADVANCE, 1, 20).rebuild);
+    assert_int_equal(put(store, MR_CHECKPOINT_ADVANCE, 1, 10).sequence, 10);
+    assert_int_equal(put(store, MR_CHECKPOINT_ADVANCE, 1, 7).sequence, 10);
+    assert_true(put(store, MR_CHECKPOINT_MARK, 1, 0).rebuild);
+    assert_true(put(store, MR_CHECKPOINT_ADVANCE, 1, 20).rebuild);
     mr_checkpoints_close(&store);
     assert_int_equal(mr_checkpoints_open(&store, dir, &err), MR_OK);
     assert_int_equal(mr_checkpoints_get(store, &key, &value, &err), MR_OK);
     assert_true(value.sequence == 20 && value.rebuild && value.written_us > 0);
-    value = put(store, "me", MR_CHECKPOINT_REBUILT, 1, 15);
+    value = put(store, MR_CHECKPOINT_REBUILT, 1, 15);
     assert_true(value.sequence == 15 && !value.rebuild);
-    assert_int_equal(put(store, "me", MR_CHECKPOINT_ADVANCE, 2, 3).sequence, 3); /* another log */
+    assert_int_equal(put(store, MR_CHECKPOINT_ADVANCE, 2, 3).sequence, 3); /* another log */
     mr_checkpoint_key(&key, MR_STR("me"), MR_STR("orders"));
     assert_int_equal(mr_checkpoints_get(store, &key, &value, &err), MR_AGAIN);
+    mr_checkpoints_close(&store);
+    snprintf(command, sizeof command, "rm -r %s", dir);
+    assert_int_equal(system(command), 0);
+}
+
+static void a_mark_is_no_place_and_a_rebuilt_collection_clears_it(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/checkpoints-XXXXXX", command[64];
+    struct mr_checkpoints *store;
+    struct mr_checkpoint_key key;
+    struct mr_checkpoint_value value;
+    struct mr_err err;
+    assert_non_null(mkdtemp(dir));
+    assert_int_equal(mr_checkpoints_open(&store, dir, &err), MR_OK);
+    mr_checkpoint_key(&key, MR_STR("me"), MR_STR(""));
+    value = put(store, MR_CHECKPOINT_MARK, 1, 10);
+    assert_true(value.log_id == 0 && value.rebuild);
+    assert_false(put_of(store, "orders", MR_CHECKPOINT_ADVANCE, 1, 20).rebuild);
+    assert_int_equal(mr_checkpoints_get(store, &key, &value, &err), MR_OK);
+    put_of(store, "orders", MR_CHECKPOINT_REBUILT, 1, 15);
+    assert_int_equal(mr_checkpoints_get(store, &key, &value, &err), MR_AGAIN);
+    put(store, MR_CHECKPOINT_ADVANCE, 1, 10);
+    put(store, MR_CHECKPOINT_MARK, 0, 0);
+    put_of(store, "orders", MR_CHECKPOINT_REBUILT, 1, 30);
+    assert_int_equal(mr_checkpoints_get(store, &key, &value, &err), MR_OK);
+    assert_true(value.log_id == 1 && value.sequence == 10 && !value.rebuild);
     mr_checkpoints_close(&store);
     snprintf(command, sizeof command, "rm -r %s", dir);
     assert_int_equal(system(command), 0);
@@ -353,7 +387,7 @@ static void what_comes_after_the_stop_is_told_so_at_once(void **state)
         .dir = dir, .backend = MR_STR("main"), .cache = &cache, .piece_bytes = 1 << 16};
     assert_int_equal(mr_checkpoints_open(&store, dir, &err), MR_OK);
     assert_int_equal(mr_fetcher_open(&fetcher, &options, &err), MR_OK);
-    put(store, "me", MR_CHECKPOINT_ADVANCE, 1, 10);
+    put(store, MR_CHECKPOINT_ADVANCE, 1, 10);
     mr_checkpoints_stop(store);
     mr_fetcher_stop(fetcher);
     struct mr_checkpoint_write write = {.value = {.log_id = 1, .sequence = 20},
@@ -390,6 +424,7 @@ int main(void)
         cmocka_unit_test(requests_of_generated_code_are_read),
         cmocka_unit_test(the_cache_drops_what_was_not_used_longest),
         cmocka_unit_test(checkpoints_go_forward_and_are_there_again),
+        cmocka_unit_test(a_mark_is_no_place_and_a_rebuilt_collection_clears_it),
         cmocka_unit_test(what_comes_after_the_stop_is_told_so_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
