@@ -106,6 +106,19 @@ static void show(struct mr_inspect *inspect, const struct options *options,
     fflush(stdout);
 }
 
+static void sleep_ms(uint64_t ms)
+{
+    const struct timespec pause = {.tv_sec = (time_t)(ms / 1000),
+                                   .tv_nsec = (long)(ms % 1000) * 1000000};
+    nanosleep(&pause, NULL);
+}
+
+static void clear_screen(const struct options *options)
+{
+    if (options->watch_ms && options->view == VIEW_TEXT && isatty(STDOUT_FILENO))
+        fputs("\033[H\033[2J", stdout);
+}
+
 /* Look at one instance until interrupted, or twice, a tenth of a second apart, to know the rates.
  */
 static int look(const char *instance, const struct options *options)
@@ -117,20 +130,16 @@ static int look(const char *instance, const struct options *options)
         fprintf(stderr, "shmstat: %s\n", err.text);
         return EXIT_FAILURE;
     }
-    uint64_t pause_ms = options->watch_ms ? options->watch_ms : 100;
-    const struct timespec pause = {.tv_sec = (time_t)(pause_ms / 1000),
-                                   .tv_nsec = (long)(pause_ms % 1000) * 1000000};
     static struct shmstat_sample samples[2];
     uint32_t turn = 0;
     shmstat_take(&inspect, NULL, &samples[0]);
     do {
-        nanosleep(&pause, NULL);
+        sleep_ms(options->watch_ms ? options->watch_ms : 100);
         if (interrupted)
             break;
         turn ^= 1;
         shmstat_take(&inspect, &samples[turn ^ 1], &samples[turn]);
-        if (options->watch_ms && options->view == VIEW_TEXT && isatty(STDOUT_FILENO))
-            fputs("\033[H\033[2J", stdout);
+        clear_screen(options);
         show(&inspect, options, &samples[turn]);
     } while (options->watch_ms && !interrupted);
     mr_inspect_close(&inspect);
@@ -153,11 +162,18 @@ static void look_visit(const char *instance, void *context)
 
 static int look_at_all(const struct options *options)
 {
-    struct sweep sweep = {.options = options};
+    struct options once = *options;
+    struct sweep sweep = {.options = &once};
+    once.watch_ms = 0;
     mr_segment_each_instance(look_visit, &sweep);
     if (sweep.seen == 0) {
         fputs("shmstat: no instance of millrace on this machine\n", stderr);
         return EXIT_FAILURE;
+    }
+    while (options->watch_ms && !interrupted) { /* those that come and go as well */
+        sleep_ms(options->watch_ms);
+        clear_screen(options);
+        mr_segment_each_instance(look_visit, &sweep);
     }
     return sweep.status;
 }

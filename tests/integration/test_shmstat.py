@@ -59,6 +59,20 @@ def test_json_agrees_with_itself(running):
         assert all(stage["position"] <= ring["tail"] for stage in ring["stages"])
 
 
+def test_watch_without_a_name_looks_at_every_instance_again_and_again(running):
+    with Instance({"source.kind": "generator", "generator.rate": 10}) as other:
+        other.start()
+        with subprocess.Popen([os.path.join(bin_dir(), "shmstat"), "--watch", "50", "--json"],
+                              stdout=subprocess.PIPE, text=True) as watching:
+            try:
+                seen = [json.loads(watching.stdout.readline())["instance"]]
+                while min(seen.count(running.name), seen.count(other.name)) < 2 and len(seen) < 200:
+                    seen.append(json.loads(watching.stdout.readline())["instance"])
+                assert len(seen) < 200, seen[-10:]
+            finally:
+                watching.send_signal(signal.SIGINT)
+
+
 def test_watch_looks_again_until_interrupted(running):
     with subprocess.Popen([os.path.join(bin_dir(), "shmstat"), running.name, "--watch", "50", "--json"],
                           stdout=subprocess.PIPE, text=True) as process:
