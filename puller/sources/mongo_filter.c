@@ -3,8 +3,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "puller/sources/mongo_position.h"
-
 enum { REGEX_BYTES = 4 * MR_CONFIG_LIST_TEXT_MAX };
 
 static enum mr_rc check_list(const struct mr_mongo_filter *filter, const char *option,
@@ -38,53 +36,60 @@ enum mr_rc mr_mongo_filter_init(struct mr_mongo_filter *filter, const struct mr_
 }
 
 /* The classic match with one point to go back to. */
-static bool glob(const char *pattern, struct mr_str name)
+static bool glob(struct mr_str pattern, struct mr_str name)
 {
-    const char *star = NULL;
+    const char *want = pattern.data, *end = pattern.data + pattern.len, *star = NULL;
     size_t at = 0, star_at = 0;
     while (at < name.len) {
-        if (*pattern == '*') {
-            star = pattern++;
+        if (want < end && *want == '*') {
+            star = want++;
             star_at = at;
-        } else if (*pattern == name.data[at]) {
-            pattern++;
+        } else if (want < end && *want == name.data[at]) {
+            want++;
             at++;
         } else if (star) {
-            pattern = star + 1;
+            want = star + 1;
             at = ++star_at;
         } else {
             return false;
         }
     }
-    while (*pattern == '*')
-        pattern++;
-    return *pattern == '\0';
+    while (want < end && *want == '*')
+        want++;
+    return want == end;
 }
 
-static bool in_list(const struct mr_config_list *list, struct mr_str name)
+/* A pattern's part for the database, empty when there is but one, and that for the collection. No
+ * database has a dot in its name. */
+static void split(const struct mr_mongo_filter *filter, const char *pattern,
+                  struct mr_str *database, struct mr_str *collection)
 {
-    for (uint32_t i = 0; i < list->count; i++)
-        if (glob(list->items[i], name))
+    size_t dot = filter->database.len > 0 ? 0 : strcspn(pattern, ".");
+    *database = (struct mr_str){pattern, dot};
+    *collection = mr_str_from(pattern + dot + (filter->database.len == 0));
+}
+
+static bool in_list(const struct mr_mongo_filter *filter, const struct mr_config_list *list,
+                    struct mr_str database, struct mr_str collection)
+{
+    for (uint32_t i = 0; i < list->count; i++) {
+        struct mr_str of_database, of_collection;
+        split(filter, list->items[i], &of_database, &of_collection);
+        if ((filter->database.len > 0 || glob(of_database, database)) &&
+            glob(of_collection, collection))
             return true;
+    }
     return false;
 }
 
 bool mr_mongo_filter_takes(const struct mr_mongo_filter *filter, struct mr_str database,
                            struct mr_str collection)
 {
-    const struct mr_config *config = filter->config;
-    char ns[MR_MONGO_NS_MAX + 1];
-    struct mr_str name = collection;
+    const struct mr_config_list *wanted = &filter->config->mongodb_collections;
     if (filter->database.len > 0 && !mr_str_equal(filter->database, database))
         return false;
-    if (filter->database.len == 0) {
-        int len = snprintf(ns, sizeof ns, "%.*s.%.*s", (int)database.len, database.data,
-                           (int)collection.len, collection.data);
-        name = (struct mr_str){ns, len < (int)sizeof ns ? (size_t)len : sizeof ns - 1};
-    }
-    return (config->mongodb_collections.count == 0 ||
-            in_list(&config->mongodb_collections, name)) &&
-           !in_list(&config->mongodb_exclude, name);
+    return (wanted->count == 0 || in_list(filter, wanted, database, collection)) &&
+           !in_list(filter, &filter->config->mongodb_exclude, database, collection);
 }
 
 /* One pattern, or one half of it, as an anchored regular expression. */
@@ -120,15 +125,13 @@ static void put_clause(const struct mr_mongo_filter *filter, struct mr_bson_writ
                        uint32_t number, const char *item, bool target)
 {
     char key[12];
-    struct mr_str name = mr_str_from(item);
+    struct mr_str database, collection;
+    split(filter, item, &database, &collection);
     snprintf(key, sizeof key, "%u", number);
     mr_bson_begin_document(w, mr_str_from(key));
-    if (filter->database.len == 0) {
-        size_t dot = (size_t)(strchr(item, '.') - item);
-        put_pattern(w, target ? MR_STR("to.db") : MR_STR("ns.db"), (struct mr_str){item, dot});
-        name = mr_str_from(item + dot + 1);
-    }
-    put_pattern(w, target ? MR_STR("to.coll") : MR_STR("ns.coll"), name);
+    if (filter->database.len == 0)
+        put_pattern(w, target ? MR_STR("to.db") : MR_STR("ns.db"), database);
+    put_pattern(w, target ? MR_STR("to.coll") : MR_STR("ns.coll"), collection);
     mr_bson_end(w);
 }
 

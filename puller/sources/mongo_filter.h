@@ -1,5 +1,6 @@
 /* puller/sources/mongo_filter.h: which collections a source reads: lists of names in which * stands
- * for any run of bytes. */
+ * for any run of bytes. Where the whole deployment is read, what stands in front of a name's first
+ * dot is the database and the rest the collection, for the server's filter and for ours. */
 #ifndef MR_PULLER_SOURCES_MONGO_FILTER_H
 #define MR_PULLER_SOURCES_MONGO_FILTER_H
 #include "common/bson.h"

@@ -231,6 +231,17 @@ static void lists_choose_collections_and_exclude_wins(void **state)
     filter_takes("", "a*.c", "app.*", "app", "c", false);
 }
 
+static void of_a_pattern_the_part_in_front_of_its_first_dot_is_the_database(void **state)
+{
+    (void)state; /* as the server is asked to match it: a database's name has no dot */
+    filter_takes("", "*.files", "", "app", "files", true);
+    filter_takes("", "*.files", "", "app", "fs.files", false);
+    filter_takes("", "*.fs.files", "", "app", "fs.files", true);
+    filter_takes("", "*.*files", "", "app", "fs.files", true);
+    filter_takes("", "app*.c", "", "app", "x.c", false);
+    filter_takes("", "", "*.files", "app", "fs.files", true);
+}
+
 static void errors_of_a_server_are_of_three_classes(void **state)
 {
     (void)state;
@@ -470,6 +481,7 @@ int main(void)
         cmocka_unit_test(keys_have_the_order_of_the_manual),
         cmocka_unit_test(numbers_of_all_types_are_one_kind),
         cmocka_unit_test(lists_choose_collections_and_exclude_wins),
+        cmocka_unit_test(of_a_pattern_the_part_in_front_of_its_first_dot_is_the_database),
         cmocka_unit_test(errors_of_a_server_are_of_three_classes),
         cmocka_unit_test(fragments_make_one_event_and_only_in_their_order),
         cmocka_unit_test(a_document_that_is_no_bson_becomes_a_gap_that_names_it),
