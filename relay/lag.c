@@ -47,8 +47,13 @@ bool mr_lag_look(struct mr_lag *lag, const struct mr_lag_limits *limits, uint64_
     lag->age_ns = age_ns;
     bool over_soft = events >= limits->soft_events || age_ns >= limits->soft_ns;
     lag->live |= !over_soft;
-    if (!lag->live && (now_ns - lag->begin_ns < limits->hard_ns || events < lag->begin_events))
+    if (!lag->live && now_ns - lag->begin_ns < limits->hard_ns)
         return false;
+    if (!lag->live && events < lag->begin_events) { /* nearer: it has as long again */
+        lag->begin_ns = now_ns;
+        lag->begin_events = events;
+        return false;
+    }
     if (events >= limits->hard_events || age_ns >= limits->hard_ns)
         level = MR_LAG_HARD;
     else if (over_soft)

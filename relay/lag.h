@@ -28,13 +28,14 @@ enum mr_lag_level { MR_LAG_NONE, MR_LAG_SOFT, MR_LAG_HARD };
 
 struct mr_lag {
     enum mr_lag_level level;
-    uint64_t events, age_ns; /* at the last look */
-    bool live;               /* has been near the end once: from then on it is judged */
-    uint64_t begin_ns, begin_events;
+    uint64_t events, age_ns;         /* at the last look */
+    bool live;                       /* has been near the end once: from then on it is judged */
+    uint64_t begin_ns, begin_events; /* while it is not: when it had come nearer, and how near */
 };
 void mr_lag_begin(struct mr_lag *lag, uint64_t events, uint64_t now_ns);
-/* Look again. Returns whether the level changed. Catching up is no lag as long as it gets nearer;
- * back below half of a soft limit the level is NONE again. */
+/* Look again. Returns whether the level changed. Catching up is no lag as long as it gets nearer
+ * within the hard time, again and again; back below half of a soft limit the level is NONE again.
+ */
 bool mr_lag_look(struct mr_lag *lag, const struct mr_lag_limits *limits, uint64_t events,
                  uint64_t age_ns, uint64_t now_ns);
 #endif

@@ -78,7 +78,20 @@ static void catching_up_is_no_lag_while_it_gets_nearer(void **state)
     assert_false(mr_lag_look(&lag, &limits, 900, 500 * S, 2 * S));
     assert_false(mr_lag_look(&lag, &limits, 700, 500 * S, 500 * S));
     assert_int_equal(lag.level, MR_LAG_NONE);
-    assert_true(mr_lag_look(&lag, &limits, 1001, 500 * S, 501 * S)); /* it never gets there */
+    assert_false(mr_lag_look(&lag, &limits, 1001, 500 * S, 501 * S));
+    assert_true(mr_lag_look(&lag, &limits, 1001, 500 * S, 620 * S)); /* it never gets there */
+    assert_int_equal(lag.level, MR_LAG_HARD);
+}
+
+static void who_came_nearer_once_and_then_stands_still_is_judged(void **state)
+{
+    (void)state;
+    struct mr_lag lag;
+    mr_lag_begin(&lag, 300, S);
+    assert_false(mr_lag_look(&lag, &limits, 298, 100 * S, 120 * S));
+    assert_false(mr_lag_look(&lag, &limits, 298, 101 * S, 121 * S));
+    assert_false(mr_lag_look(&lag, &limits, 298, 220 * S, 240 * S));
+    assert_true(mr_lag_look(&lag, &limits, 298, 221 * S, 241 * S));
     assert_int_equal(lag.level, MR_LAG_HARD);
 }
 
@@ -417,6 +430,7 @@ int main(void)
         cmocka_unit_test(a_place_is_read_from_our_markers_and_from_upstreams),
         cmocka_unit_test(a_text_that_is_no_place_is_refused),
         cmocka_unit_test(catching_up_is_no_lag_while_it_gets_nearer),
+        cmocka_unit_test(who_came_nearer_once_and_then_stands_still_is_judged),
         cmocka_unit_test(who_was_live_is_warned_at_soft_and_told_at_hard),
         cmocka_unit_test(the_clock_knows_how_old_a_place_is),
         cmocka_unit_test(a_piece_is_read_by_generated_code_as_a_batch_and_one_by_one),
