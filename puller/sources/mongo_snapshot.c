@@ -172,29 +172,44 @@ static uint64_t estimate(const char *database, struct mr_str collection, struct 
     return total;
 }
 
+/* The key of a document, which a place can hold: reading may have to go on behind any of them. */
+static enum mr_rc key_of(const struct mr_mongo_snapshot *snapshot,
+                         const struct mr_bson_value *document, struct mr_bson_value *key,
+                         struct mr_err *err)
+{
+    if (document->type != MR_BSON_DOCUMENT ||
+        !mr_bson_find(document->data, document->len, MR_STR("_id"), key))
+        return mr_reject(err, MR_FATAL, "snapshot of %s: a document without _id",
+                         snapshot->place.ns);
+    if (key->len > MR_MONGO_KEY_MAX)
+        return mr_reject(err, MR_FATAL,
+                         "snapshot of %s: an _id of %" PRIu32 " bytes; at most %d"
+                         " can be passed",
+                         snapshot->place.ns, key->len, MR_MONGO_KEY_MAX);
+    return MR_OK;
+}
+
 /* Move the place behind the last document of a chunk. MR_AGAIN: there is no document in it. */
 static enum mr_rc pass(struct mr_mongo_snapshot *snapshot, struct mr_str batch, struct mr_err *err)
 {
     struct mr_bson_iter iter;
-    struct mr_bson_element element, last = {.value.type = 0};
+    struct mr_bson_element element;
     struct mr_bson_value key;
+    bool any = false;
     enum mr_rc rc = mr_bson_iter_init(&iter, batch.data, batch.len);
-    while (rc == MR_OK && (rc = mr_bson_iter_next(&iter, &element)) == MR_OK)
-        last = element;
+    while (rc == MR_OK && (rc = mr_bson_iter_next(&iter, &element)) == MR_OK) {
+        any = true;
+        rc = key_of(snapshot, &element.value, &key, err);
+        if (rc != MR_OK)
+            return rc;
+    }
     if (rc != MR_AGAIN)
         return mr_reject(err, MR_RETRY, "snapshot of %s: an answer that is none",
                          snapshot->place.ns);
-    if (last.value.type == 0)
+    if (!any)
         return MR_AGAIN;
-    if (last.value.type != MR_BSON_DOCUMENT ||
-        !mr_bson_find(last.value.data, last.value.len, MR_STR("_id"), &key))
-        return mr_reject(err, MR_FATAL, "snapshot of %s: a document without _id",
-                         snapshot->place.ns);
-    if (!mr_mongo_snapshot_set_key(&snapshot->place, &key))
-        return mr_reject(err, MR_FATAL,
-                         "snapshot of %s: an _id of %" PRIu32 " bytes; at most %d"
-                         " can be passed",
-                         snapshot->place.ns, key.len, MR_MONGO_KEY_MAX);
+    bool fits = mr_mongo_snapshot_set_key(&snapshot->place, &key);
+    MR_ASSERT(fits);
     return MR_OK;
 }
 

@@ -269,8 +269,8 @@ static void pass_row(struct mongo_source *s, struct mr_intake *intake)
         s->rows = 0;
     }
     bool fits = mr_mongo_snapshot_set_key(place, &key);
-    if (fits)
-        state_position(s, intake);
+    MR_ASSERT(fits); /* the reader has seen each */
+    state_position(s, intake);
     s->rows++;
     mr_count(s->base.cell, MR_COUNTER_SOURCE_SNAPSHOT_ROWS, 1);
 }

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,12 +21,26 @@ static struct {
     uint64_t time;          /* one more with each read */
     uint64_t inserted_time; /* of the second document */
     uint64_t failing_time;  /* the connection breaks at this read */
+    int long_row;           /* of three rows this one has a key of 2,000 bytes; 0: no such rows */
 } server;
+
+static void put_three_rows(struct mr_bson_writer *w)
+{
+    char key[2001];
+    for (int row = 1; row <= 3; row++) {
+        snprintf(key, sizeof key, "%d%0*d", row, row == server.long_row ? 1999 : 9, 0);
+        mr_bson_begin_document(w, row == 1 ? MR_STR("0") : row == 2 ? MR_STR("1") : MR_STR("2"));
+        mr_bson_put_string(w, MR_STR("_id"), mr_str_from(key));
+        mr_bson_end(w);
+    }
+}
 
 static void put_chunk(struct mr_bson_writer *w, int64_t after)
 {
     mr_bson_begin_array(w, MR_STR("firstBatch"));
-    for (int32_t id = 1, n = 0; id <= 2; id++)
+    if (server.long_row > 0)
+        put_three_rows(w);
+    for (int32_t id = 1, n = 0; id <= 2 && server.long_row == 0; id++)
         if (id > after && (id == 1 || server.time >= server.inserted_time)) {
             mr_bson_begin_document(w, n++ == 0 ? MR_STR("0") : MR_STR("1"));
             mr_bson_put_int32(w, MR_STR("_id"), id);
@@ -156,11 +171,34 @@ static void what_is_inserted_behind_the_last_key_is_in_a_chunk_or_later_than_all
         }
 }
 
+static void a_key_that_is_too_long_to_be_passed_stops_the_snapshot_wherever_it_stands(void **state)
+{
+    (void)state;
+    static struct mr_config config;
+    static struct mr_mongo_snapshot snapshot;
+    static struct mr_mongo_item item;
+    struct mr_mongo_filter filter;
+    struct mr_bson_writer command;
+    struct mr_err err;
+    mr_config_init(&config);
+    assert_int_equal(mr_config_set(&config, "mongodb.database", "app", &err), MR_OK);
+    assert_int_equal(mr_mongo_filter_init(&filter, &config, &err), MR_OK);
+    mr_bson_writer_init(&command);
+    server.failing_time = 0;
+    for (server.long_row = 1; server.long_row <= 3; server.long_row++) {
+        mr_mongo_snapshot_begin(&snapshot, &filter, NULL);
+        assert_int_equal(mr_mongo_snapshot_next(&snapshot, NULL, &command, &item, &err), MR_FATAL);
+        assert_non_null(strstr(err.text, "at most 1700 can be passed"));
+    }
+    mr_bson_writer_fini(&command);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(
             what_is_inserted_behind_the_last_key_is_in_a_chunk_or_later_than_all_of_them),
+        cmocka_unit_test(a_key_that_is_too_long_to_be_passed_stops_the_snapshot_wherever_it_stands),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
