@@ -81,12 +81,63 @@ static void every_state_of_a_place_survives_the_log(void **state)
     }
 }
 
+static void positions_of_others_are_refused(void **state)
+{
+    (void)state;
+    struct mr_err err;
+    struct mr_position position = {.len = 40};
+    struct mr_pg_position parsed;
+    assert_int_equal(mr_pg_position_decode(&position, &parsed, &err), MR_USAGE);
+    position.len = 8;
+    assert_int_equal(mr_pg_position_decode(&position, &parsed, &err), MR_USAGE);
+    uint64_t lsn;
+    assert_true(mr_pg_lsn_parse("16/B374D848", &lsn) && lsn == 0x16B374D848);
+    assert_false(mr_pg_lsn_parse("", &lsn));
+    assert_false(mr_pg_lsn_parse("16/B374D848 ", &lsn));
+    assert_string_equal(mr_pg_lsn_format(0x16B374D848).text, "16/B374D848");
+}
+
+static void positions_of_the_first_layout_are_read(void **state)
+{
+    (void)state;
+    struct mr_err err;
+    struct mr_position position;
+    struct mr_pg_position parsed, written = {.timeline = 3, .system = 7, .lsn = 50, .era = 2};
+    mr_pg_position_encode(&written, &position);
+    assert_int_equal(mr_pg_position_decode(&position, &parsed, &err), MR_OK);
+    assert_true(parsed.timeline == 3 && parsed.lsn == 50 && parsed.era == 2);
+    memcpy(position.bytes, "PGP1", 4);
+    assert_int_equal(mr_pg_position_decode(&position, &parsed, &err), MR_USAGE); /* too long */
+    position.len = 40;
+    assert_int_equal(mr_pg_position_decode(&position, &parsed, &err), MR_OK);
+    assert_true(parsed.timeline == 3 && parsed.lsn == 50 && parsed.era == 0);
+}
+
+static void a_history_says_where_a_timeline_was_left(void **state)
+{
+    (void)state;
+    const char *history = "# comment\n\n1\t0/1531E70\tno recovery target specified\n\n"
+                          "12\t1/F\tbefore 2026-01-01 2\t5/5\n";
+    uint64_t lsn;
+    assert_true(mr_pg_history_leaves(history, 1, &lsn) && lsn == 0x1531E70);
+    assert_true(mr_pg_history_leaves(history, 12, &lsn) && lsn == 0x10000000F);
+    assert_false(mr_pg_history_leaves(history, 2, &lsn));
+    assert_false(mr_pg_history_leaves("", 1, &lsn));
+    struct mr_pg_position position = {.lsn = 50};
+    assert_true(mr_pg_position_reach(&position) == 50);
+    position.commit_lsn = 80; /* events of a transaction that commits there are taken */
+    assert_true(mr_pg_position_reach(&position) == 81);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(numbers_are_ordered_by_value_unless_they_may_be_null),
         cmocka_unit_test(long_ids_are_alike_where_they_are_cut),
         cmocka_unit_test(every_state_of_a_place_survives_the_log),
+        cmocka_unit_test(positions_of_others_are_refused),
+        cmocka_unit_test(positions_of_the_first_layout_are_read),
+        cmocka_unit_test(a_history_says_where_a_timeline_was_left),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
