@@ -71,8 +71,9 @@ void mr_reload_begin(struct mr_supervisor *s, uint32_t client, uint64_t now_ns)
     struct mr_err err = {0};
     s->task = MR_TASK_RELOAD;
     s->task_client = client;
-    mr_notify_send(&s->notify, "RELOADING=1\nMONOTONIC_USEC=%llu",
-                   (unsigned long long)(now_ns / MR_NS_PER_US));
+    if (s->was_ready) /* before that the service manager waits for the first READY, and still does */
+        mr_notify_send(&s->notify, "RELOADING=1\nMONOTONIC_USEC=%llu",
+                       (unsigned long long)(now_ns / MR_NS_PER_US));
     struct mr_config *next = malloc(sizeof *next);
     enum mr_rc rc = next ? mr_config_load(s->source, next, &err)
                          : mr_reject(&err, MR_FATAL, "reload: out of memory");
@@ -129,7 +130,8 @@ static void finish(struct mr_supervisor *s, uint64_t now_ns)
     s->loaded = s->config;
     s->loaded.matcher_shards = shards;
     if (shards != before && shards != s->config.matcher_shards) {
-        mr_notify_send(&s->notify, "READY=1\nSTATUS=scaling");
+        if (s->was_ready)
+            mr_notify_send(&s->notify, "READY=1\nSTATUS=scaling");
         mr_scale_begin(s, (uint32_t)shards, s->task_client, now_ns);
     } else {
         mr_supervisor_finish_task(s, NULL, "configuration taken over");

@@ -66,16 +66,17 @@ void mr_supervisor_finish_task(struct mr_supervisor *s, const struct mr_err *fai
         mr_log_info("supervisor", "task_done", "task=%s result=\"%s\"", names[s->task], text);
     answer(s, s->task_client, failure, failure ? failure->text : text);
     s->task_client = MR_CONTROL_NOBODY;
-    if (s->task == MR_TASK_RELOAD)
+    if (s->task == MR_TASK_RELOAD && s->was_ready)
         mr_notify_send(&s->notify, "READY=1\nSTATUS=%s", mr_status_word(s));
     s->task = MR_TASK_NONE;
 }
 
-/* A request that must wait for none of the others. Returns false: another task is under way. */
-static bool may_begin(struct mr_supervisor *s, uint32_t client)
+/* A request that must wait for none of the others. Returns false: another task is under way, or not
+ * all have been ready yet; only a reload may come before that, as it may be what they need. */
+static bool may_begin(struct mr_supervisor *s, uint32_t client, bool early)
 {
     struct mr_err err = {0};
-    if (s->task == MR_TASK_NONE && s->was_ready)
+    if (s->task == MR_TASK_NONE && (s->was_ready || early))
         return true;
     mr_reject(&err, MR_RETRY, "not now: the instance is %s", mr_status_word(s));
     answer(s, client, &err, err.text);
@@ -92,7 +93,7 @@ static void request_scale(struct mr_supervisor *s, uint32_t client, const char *
         mr_reject(&err, MR_USAGE, "scale: expected 1 to %d shards, got \"%.40s\"", MR_SHARDS_MAX,
                   number);
         answer(s, client, &err, err.text);
-    } else if (may_begin(s, client)) {
+    } else if (may_begin(s, client, false)) {
         mr_scale_begin(s, (uint32_t)shards, client, now_ns);
     }
 }
@@ -109,10 +110,10 @@ void mr_supervisor_request(struct mr_supervisor *s, uint32_t client, const char 
     } else if (strncmp(line, "scale ", 6) == 0) {
         request_scale(s, client, line + 6, now_ns);
     } else if (strcmp(line, "reload") == 0) {
-        if (may_begin(s, client))
+        if (may_begin(s, client, true))
             mr_reload_begin(s, client, now_ns);
     } else if (strcmp(line, "drain") == 0) {
-        if (may_begin(s, client))
+        if (may_begin(s, client, false))
             mr_stop_begin(s, true, client, now_ns);
     } else if (strcmp(line, "stop") == 0 && s->task != MR_TASK_STOP) {
         mr_stop_begin(s, false, client, now_ns);
@@ -136,7 +137,7 @@ static void on_signal(struct mr_supervisor *s, uint64_t now_ns)
     }
     mr_log_info("supervisor", "signal", "number=%u from=%u", info.ssi_signo, info.ssi_pid);
     if (info.ssi_signo == SIGHUP) {
-        if (s->task == MR_TASK_NONE && s->was_ready)
+        if (s->task == MR_TASK_NONE)
             mr_reload_begin(s, MR_CONTROL_NOBODY, now_ns);
         else
             mr_log_warn("supervisor", "reload_refused", "why=\"the instance is %s\"",

@@ -199,3 +199,22 @@ def test_a_reload_changes_the_format_of_the_supervisors_own_log_lines_too(bed):
         assert bed.command("reload").returncode == 0
         lines = [line for line in bed.log()[before:].splitlines() if "supervisor" in line]
         assert "task_done" in lines[-1] and all(ours in line and line.startswith(begins) for line in lines), lines
+
+
+@pytest.mark.parametrize("name, word, state", [("publisher", "exit:9", "given_up"), ("puller", "exit:111", "starting")])
+def test_an_instance_that_never_came_up_can_be_corrected_by_a_reload(name, word, state):
+    # Only a stop led out of it, while the log said "correct the cause, then millrace reload".
+    with Bed({"supervisor.restarts_max": 3}) as bed:
+        bed.tell(name, word)
+        bed.start(ready_seconds=0)
+        wait_for(lambda: len(bed.started(name)) >= 3 and bed.ask()["state"] == state, 10, f"{name} to fail")
+        bed.settings["generator.rate" if name == "puller" else "publisher.gateways_max"] = 77
+        bed.write_config()
+        result = bed.command("reload", timeout=10)
+        assert result.returncode == 111 and f"{name} does not start with the new configuration" in result.stderr
+        bed.tell(name, "ready")
+        result = bed.command("reload", timeout=10)
+        assert result.returncode == 0, result.stderr
+        wait_for(lambda: bed.ask()["state"] == "running", 5, "the instance to run")
+        assert bed.command("scale", "3").returncode == 0
+        stop_clean(bed)
