@@ -71,7 +71,8 @@ void mr_reload_begin(struct mr_supervisor *s, uint32_t client, uint64_t now_ns)
     struct mr_err err = {0};
     s->task = MR_TASK_RELOAD;
     s->task_client = client;
-    if (s->was_ready) /* before that the service manager waits for the first READY, and still does */
+    if (s->was_ready) /* before that the service manager waits for the first READY, and still does
+                       */
         mr_notify_send(&s->notify, "RELOADING=1\nMONOTONIC_USEC=%llu",
                        (unsigned long long)(now_ns / MR_NS_PER_US));
     struct mr_config *next = malloc(sizeof *next);

@@ -23,6 +23,13 @@ static uint32_t next_generation(const struct mr_supervisor *s)
     return ((next ^ current) & 1) ? next : next + 1;
 }
 
+/* A number that a reload brought and that did not come about still differs for the next one. */
+static void not_scaled(struct mr_supervisor *s)
+{
+    if (s->loaded.matcher_shards == mr_ring_set_shards(s->scale.to))
+        s->loaded.matcher_shards = mr_ring_set_shards(s->scale.from);
+}
+
 void mr_scale_begin(struct mr_supervisor *s, uint32_t shards, uint32_t client, uint64_t now_ns)
 {
     struct mr_err err = {0};
@@ -44,6 +51,7 @@ void mr_scale_begin(struct mr_supervisor *s, uint32_t shards, uint32_t client, u
         (rc = mr_rings_open(&scale->rings, s->config.instance_name.text, scale->to, &err)) != MR_OK)
         mr_segments_remove_rings(s->config.instance_name.text, scale->to);
     if (rc != MR_OK) {
+        not_scaled(s);
         mr_supervisor_finish_task(s, &err, "scale");
         return;
     }
@@ -84,6 +92,7 @@ void mr_scale_abort(struct mr_supervisor *s, const char *reason)
     retire_matchers(s, scale->to);
     mr_rings_close(&scale->rings);
     mr_segments_remove_rings(s->config.instance_name.text, scale->to);
+    not_scaled(s);
     mr_reject(&scale->failure, MR_RETRY, "scale to %u: %s; taken back, still %u shards",
               mr_ring_set_shards(scale->to), reason, mr_ring_set_shards(scale->from));
     scale->phase = MR_SCALE_TAKEN_BACK;

@@ -218,3 +218,19 @@ def test_an_instance_that_never_came_up_can_be_corrected_by_a_reload(name, word,
         wait_for(lambda: bed.ask()["state"] == "running", 5, "the instance to run")
         assert bed.command("scale", "3").returncode == 0
         stop_clean(bed)
+
+
+def test_a_scale_that_a_reload_did_not_get_done_is_done_by_the_next_reload():
+    with Bed({"supervisor.start_timeout": "400ms"}) as bed:
+        bed.start()
+        bed.tell("publisher", "detached")
+        bed.settings["matcher.shards"] = 3
+        bed.write_config()
+        result = bed.command("reload", timeout=10)
+        assert result.returncode == 111 and "taken back, still 2 shards" in result.stderr
+        bed.tell("publisher", "ready")
+        result = bed.command("reload", timeout=10)
+        assert result.returncode == 0 and bed.ask()["shards"] == 3, result.stdout + result.stderr
+        assert bed.command("scale", "1").returncode == 0
+        assert bed.command("reload").returncode == 0 and bed.ask()["shards"] == 1  # what scale said holds
+        stop_clean(bed)
