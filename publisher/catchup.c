@@ -1,5 +1,6 @@
 #include "publisher/catchup.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -24,9 +25,10 @@ struct mr_catchup_worker {
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t submitted;
-    bool stop;                 /* lock */
-    struct catchup_queue todo; /* lock */
-    struct catchup_queue done; /* lock */
+    bool stop;                    /* lock */
+    struct mr_log_reader *reader; /* thread; of those who share one */
+    struct catchup_queue todo;    /* lock */
+    struct catchup_queue done;    /* lock */
     _Atomic uint32_t done_count;
 };
 
@@ -82,11 +84,8 @@ enum mr_rc mr_catchup_add(struct mr_catchup *c, const struct mr_catchup_member *
     return MR_OK;
 }
 
-/* Build the engine, once; the programs are in it then. */
-static enum mr_rc prepare(struct mr_catchup *c)
+static enum mr_rc build(struct mr_catchup *c)
 {
-    if (c->engine)
-        return MR_OK;
     enum mr_rc rc = mr_watch_create(&c->engine, &c->err);
     if (rc == MR_OK && c->snapshot)
         rc = mr_watch_create(&c->survey_engine, &c->err);
@@ -99,25 +98,44 @@ static enum mr_rc prepare(struct mr_catchup *c)
                               member->program_len);
         if (rc != MR_OK)
             rc = mr_reject(&c->err, rc, "add a subscription to the catch-up: %s", mr_rc_name(rc));
-        free(member->program);
-        member->program = NULL;
     }
     return rc;
 }
 
-static enum mr_rc position(struct mr_catchup *c, const char *dir)
+/* Build the engine, once; the programs are in it then. */
+static enum mr_rc prepare(struct mr_catchup *c)
 {
-    if (!c->reader) {
-        enum mr_rc rc = mr_log_reader_open(&c->reader, dir, &c->err);
-        if (rc != MR_OK)
-            return rc;
-        c->batch_through = c->from;
-        c->seek = true;
-    }
-    if (!c->seek)
+    if (c->engine)
         return MR_OK;
-    uint64_t floor;
-    enum mr_rc rc = mr_log_seek(c->reader, c->batch_through, &floor, &c->err);
+    enum mr_rc rc = build(c);
+    if (rc != MR_OK) {
+        if (c->engine)
+            mr_watch_destroy(&c->engine);
+        if (c->survey_engine)
+            mr_watch_destroy(&c->survey_engine);
+        return rc == MR_FATAL ? MR_RETRY : rc; /* out of memory */
+    }
+    for (uint32_t i = 0; i < c->member_count; i++) {
+        free(c->members[i].program);
+        c->members[i].program = NULL;
+    }
+    return MR_OK;
+}
+
+/* Have a reader in front of what is to be read next. */
+static enum mr_rc position(struct mr_catchup *c, struct mr_catchup_worker *worker)
+{
+    if (c->shares_reader) {
+        c->reader = worker->reader;
+        worker->reader = NULL;
+    }
+    if (!c->reader || c->shares_reader)
+        c->seek = true;
+    enum mr_rc rc = c->reader ? MR_OK : mr_log_reader_open(&c->reader, worker->dir, &c->err);
+    if (rc != MR_OK || !c->seek)
+        return rc;
+    uint64_t floor, through = c->snapshot && !c->surveyed ? c->surveyed_through : c->batch_through;
+    rc = mr_log_seek(c->reader, through, &floor, &c->err);
     c->seek = rc != MR_OK;
     return rc;
 }
@@ -165,7 +183,7 @@ static enum mr_rc take(struct mr_catchup *c, const struct mr_log_record *record)
                                                               .event = record->data,
                                                               .event_len = record->len});
     if (rc == MR_FULL && c->batch.count == 0)
-        return mr_reject(&c->err, MR_FATAL, "catch up: out of memory");
+        return mr_reject(&c->err, MR_RETRY, "catch up: out of memory");
     return rc;
 }
 
@@ -223,20 +241,35 @@ static enum mr_rc survey(struct mr_catchup *c)
     return mr_reject(&c->err, MR_FATAL, "read a snapshot: out of memory");
 }
 
-static void step(struct mr_catchup *c, const char *dir)
+static enum mr_catchup_outcome outcome_of(enum mr_rc rc, const struct mr_err *err)
+{
+    bool is_short = rc == MR_RETRY ||
+                    (rc == MR_FATAL && (err->errno_value == EMFILE || err->errno_value == ENFILE ||
+                                        err->errno_value == ENOMEM));
+    if (rc == MR_OK)
+        return MR_CATCHUP_MORE;
+    if (rc == MR_AGAIN)
+        return MR_CATCHUP_END;
+    return is_short ? MR_CATCHUP_SHORT : MR_CATCHUP_LOST;
+}
+
+static void step(struct mr_catchup *c, struct mr_catchup_worker *worker)
 {
     c->batch_read = 0;
+    if (c->batch_through < c->from)
+        c->batch_through = c->from;
     enum mr_rc rc = prepare(c);
     if (rc == MR_OK)
-        rc = position(c, dir);
+        rc = position(c, worker);
     if (rc == MR_OK)
         rc = c->snapshot && !c->surveyed ? survey(c) : read_batch(c);
-    if (rc == MR_OK)
-        c->outcome = MR_CATCHUP_MORE;
-    else
-        c->outcome = rc == MR_AGAIN ? MR_CATCHUP_END : MR_CATCHUP_LOST;
-    if (!c->reader)
-        c->batch_through = c->from;
+    c->outcome = outcome_of(rc, &c->err);
+    if (c->outcome == MR_CATCHUP_SHORT && c->reader)
+        mr_log_reader_close(&c->reader);
+    if (!c->shares_reader || !c->reader)
+        return;
+    worker->reader = c->reader;
+    c->reader = NULL;
 }
 
 static void *run(void *context)
@@ -251,7 +284,7 @@ static void *run(void *context)
         }
         STAILQ_REMOVE_HEAD(&worker->todo, queue);
         pthread_mutex_unlock(&worker->lock);
-        step(c, worker->dir);
+        step(c, worker);
         pthread_mutex_lock(&worker->lock);
         STAILQ_INSERT_TAIL(&worker->done, c, queue);
         atomic_fetch_add_explicit(&worker->done_count, 1, memory_order_release);
@@ -291,6 +324,8 @@ void mr_catchup_worker_destroy(struct mr_catchup_worker **worker)
     pthread_cond_signal(&w->submitted);
     pthread_mutex_unlock(&w->lock);
     pthread_join(w->thread, NULL);
+    if (w->reader)
+        mr_log_reader_close(&w->reader);
     pthread_cond_destroy(&w->submitted);
     pthread_mutex_destroy(&w->lock);
     free(w);

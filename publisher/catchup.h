@@ -12,9 +12,10 @@
 #include "shm/doorbell.h"
 
 enum mr_catchup_outcome {
-    MR_CATCHUP_MORE, /* there is more to read */
-    MR_CATCHUP_END,  /* the end of the log, for now */
-    MR_CATCHUP_LOST, /* the log no longer reaches back, or is damaged; err says */
+    MR_CATCHUP_MORE,  /* there is more to read */
+    MR_CATCHUP_END,   /* the end of the log, for now */
+    MR_CATCHUP_SHORT, /* descriptors or memory ran out; err says. Nothing is lost: read again */
+    MR_CATCHUP_LOST,  /* the log no longer reaches back, or is damaged; err says */
 };
 
 struct mr_catchup_member {
@@ -37,6 +38,7 @@ struct mr_catchup_pump {
     struct mr_gateway *gateway; /* NULL: closed */
     uint32_t live_count;        /* members whose subscriptions are still there */
     bool told;                  /* of a snapshot: its end has been */
+    bool told_short;            /* the log has a line of what ran out */
     bool surveys;               /* the same: it is one of the few in their first pass */
     uint32_t unapplied;         /* of these: not yet known to every shard */
     uint64_t shards_after;      /* behind this every shard matches for all members */
@@ -56,7 +58,8 @@ struct mr_catchup {
     /* Whoever owns the catch-up. */
     struct mr_catchup_member *members;
     uint32_t member_count, member_max;
-    uint64_t from; /* the first read begins behind this sequence */
+    uint64_t from;      /* the first read begins behind this sequence */
+    bool shares_reader; /* all of these have one reader together, which costs a seek a batch */
     struct mr_log_reader *reader;
     struct mr_watch *engine;
     struct mr_backlog batch; /* what was read and matched, ascending */

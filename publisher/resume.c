@@ -11,6 +11,16 @@
 /* Others of the same gateway are waited for so long after the last one, and so long in sum. */
 #define QUIET_NS   (2 * MR_NS_PER_MS)
 #define FORMING_NS (20 * MR_NS_PER_MS)
+/* A gateway has so many catch-ups that read, and as many that form. Those who come while one reads
+ * about where they begin gather and follow it; who begins so many events away from it needs
+ * another.
+ */
+#define GATEWAY_MAX 4u
+#define FAR_EVENTS  65536u
+/* Of all gateways, so many have a reader of the log each; those beyond share one. */
+#define READERS_MAX 64u
+/* What ran out may be there again. */
+#define SHORT_NS (250 * MR_NS_PER_MS)
 /* So near to the head a catch-up begins to hold live matches. */
 #define NEAR_EVENTS 8192u
 /* Deliveries of one catch-up in one turn: live ones go in between. */
@@ -64,6 +74,7 @@ static void drop(struct mr_resume *resume, struct mr_catchup *c)
 {
     end_snapshot(resume, c);
     TAILQ_REMOVE(&resume->all, c, all);
+    resume->count--;
     mr_catchup_destroy(&c);
 }
 
@@ -77,14 +88,51 @@ void mr_resume_fini(struct mr_resume *resume)
     free(resume->touched);
 }
 
-static struct mr_catchup *find_forming(const struct mr_resume *resume,
-                                       const struct mr_gateway *gateway)
+static bool is_far(uint64_t a, uint64_t b)
 {
-    struct mr_catchup *c;
-    TAILQ_FOREACH_REVERSE(c, &resume->all, mr_catchup_list, all)
-    if (c->pump.gateway == gateway && c->pump.phase == MR_CATCHUP_FORMING && !c->snapshot)
-        return c;
-    return NULL;
+    return (a > b ? a - b : b - a) > FAR_EVENTS;
+}
+
+/* The one that begins nearest to a place. NULL: it takes one of its own. */
+static struct mr_catchup *find_forming(const struct mr_resume *resume,
+                                       const struct mr_gateway *gateway, uint64_t after)
+{
+    struct mr_catchup *c, *nearest = NULL;
+    uint64_t nearest_by = UINT64_MAX;
+    uint32_t forming = 0;
+    TAILQ_FOREACH(c, &resume->all, all)
+    {
+        if (c->pump.gateway != gateway || c->pump.phase != MR_CATCHUP_FORMING || c->snapshot)
+            continue;
+        uint64_t by = c->from > after ? c->from - after : after - c->from;
+        forming++;
+        if (by <= nearest_by) {
+            nearest = c;
+            nearest_by = by;
+        }
+    }
+    return forming == GATEWAY_MAX || nearest_by <= FAR_EVENTS ? nearest : NULL;
+}
+
+/* May it begin to read? Those of its gateway that wait longer go first. */
+static bool may_read(const struct mr_resume *resume, const struct mr_catchup *c)
+{
+    const struct mr_catchup *other;
+    uint32_t count = 0;
+    bool behind = false; /* in the list */
+    TAILQ_FOREACH(other, &resume->all, all)
+    {
+        bool forming = other->pump.phase == MR_CATCHUP_FORMING;
+        behind = behind || other == c;
+        if (other == c || other->pump.gateway != c->pump.gateway || other->snapshot ||
+            (forming && behind))
+            continue;
+        if (!forming && !is_far(other->pump.through, c->from))
+            return false;
+        if (++count == GATEWAY_MAX)
+            return false;
+    }
+    return true;
 }
 
 static enum mr_rc form(struct mr_resume *resume, struct mr_gateway *gateway, uint64_t now_ns,
@@ -97,6 +145,7 @@ static enum mr_rc form(struct mr_resume *resume, struct mr_gateway *gateway, uin
     c->from = UINT64_MAX; /* of nobody yet */
     c->pump.gateway = gateway;
     c->pump.formed_ns = now_ns;
+    c->shares_reader = resume->count++ >= READERS_MAX;
     mr_backlog_init(&c->pump.hold, resume->hold_bytes_max);
     TAILQ_INSERT_TAIL(&resume->all, c, all);
     return MR_OK;
@@ -129,7 +178,7 @@ enum mr_rc mr_resume_join(struct mr_resume *resume, struct mr_subscription *s, u
                           uint64_t now_ns, struct mr_err *err)
 {
     MR_ASSERT(s->state != MR_SUB_RESUMING && (s->applied || s->state == MR_SUB_ANNOUNCED));
-    struct mr_catchup *c = find_forming(resume, s->gateway);
+    struct mr_catchup *c = find_forming(resume, s->gateway, after);
     enum mr_rc rc = c ? MR_OK : form(resume, s->gateway, now_ns, &c, err);
     if (rc != MR_OK)
         return rc;
@@ -350,6 +399,19 @@ static bool in_snapshot(struct mr_resume *resume, struct mr_catchup *c)
     return false;
 }
 
+/* Descriptors or memory ran out: nobody is told that something is lost. */
+static void read_later(struct mr_resume *resume, struct mr_catchup *c, uint64_t now_ns)
+{
+    if (!c->pump.told_short)
+        mr_log_warn("resume", "waits", "gateway=%" PRIu64 " subscriptions=%u why=\"%s\"",
+                    c->pump.gateway->id, c->pump.live_count, c->err.text);
+    c->pump.told_short = true;
+    if (now_ns - c->pump.submitted_ns >= SHORT_NS)
+        submit(resume, c, now_ns);
+    else
+        resume->waits = true;
+}
+
 /* A batch is delivered: begin to hold when near, go live when through, else read on. */
 static enum mr_rc advance(struct mr_resume *resume, struct mr_catchup *c,
                           struct mr_resume_turn *turn, struct mr_err *err)
@@ -362,6 +424,11 @@ static enum mr_rc advance(struct mr_resume *resume, struct mr_catchup *c,
             resume->waits = true;
         return MR_OK;
     }
+    if (c->outcome == MR_CATCHUP_SHORT) {
+        read_later(resume, c, turn->now_ns);
+        return MR_OK;
+    }
+    pump->told_short = false;
     if (in_snapshot(resume, c)) {
         submit(resume, c, turn->now_ns);
         return MR_OK;
@@ -405,8 +472,9 @@ static enum mr_rc work_on(struct mr_resume *resume, struct mr_catchup *c,
         return MR_OK;
     }
     if (pump->phase == MR_CATCHUP_FORMING) {
-        if (turn->now_ns - pump->joined_ns >= QUIET_NS ||
-            turn->now_ns - pump->formed_ns >= FORMING_NS)
+        if ((turn->now_ns - pump->joined_ns >= QUIET_NS ||
+             turn->now_ns - pump->formed_ns >= FORMING_NS) &&
+            may_read(resume, c))
             submit(resume, c, turn->now_ns);
         else
             resume->waits = true;

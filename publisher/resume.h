@@ -15,6 +15,7 @@ struct mr_resume {
     struct mr_cell_shm *cell;
     size_t hold_bytes_max; /* of one catch-up */
     struct mr_catchup_list all;
+    uint32_t count;              /* of all */
     uint32_t surveys, waiting;   /* snapshots in their first pass; those that wait for theirs */
     struct mr_catchup **touched; /* with hits of the event being merged */
     uint32_t touched_count, touched_max;

@@ -1,3 +1,6 @@
+#include <dirent.h>
+#include <sys/resource.h>
+
 #include "tests/pump/driver.h"
 
 static void subscriptions_that_resume_get_exactly_their_events(void **state)
@@ -162,6 +165,143 @@ static void a_killed_publisher_loses_nothing_for_those_who_resume(void **state)
     }
 }
 
+static uint32_t catch_ups(void)
+{
+    uint32_t count = 0;
+    const struct mr_catchup *c;
+    TAILQ_FOREACH(c, &pump->resume.all, all)
+    count++;
+    assert_int_equal(count, pump->resume.count);
+    return count;
+}
+
+static void a_gateway_that_resumes_its_subscriptions_one_by_one_reads_the_log_once_or_twice(
+    void **state)
+{
+    enum { COUNT = 60 };
+    (void)state;
+    char id[16];
+    start(2, 12);
+    gateway(MR_REQUEST_OPEN, 1);
+    bed_append(&bed, 400);
+    settle();
+    test_sink.fill = 0.9;
+    for (int i = 0; i < COUNT; i++) {
+        snprintf(id, sizeof id, "s%d", i);
+        subscribe(1, id, 0, -1, marker_text(pump->deliverer.log_id, (uint64_t)i));
+        for (int k = 0; k < 3; k++) {
+            turn();
+            usleep(2000);
+        }
+        assert_in_range(catch_ups(), 1, 2);
+    }
+    bed_append(&bed, 40);
+    test_sink.fill = 0;
+    settle();
+    for (int i = 0; i < COUNT; i++) {
+        snprintf(id, sizeof id, "s%d", i);
+        check(of(1, id), 0, -1, true);
+    }
+    stop();
+}
+
+static void who_resumes_far_from_another_does_not_wait_for_it(void **state)
+{
+    (void)state;
+    start(1, 13);
+    gateway(MR_REQUEST_OPEN, 1);
+    bed_append(&bed, 70000);
+    settle();
+    test_sink.fill = 0.9;
+    subscribe(1, "old", 0, -1, marker_text(pump->deliverer.log_id, 0));
+    for (int i = 0; i < 40; i++) {
+        turn();
+        usleep(1000);
+    }
+    subscribe(1, "older", 0, -1, marker_text(pump->deliverer.log_id, 20));
+    subscribe(1, "new", 0, -1, marker_text(pump->deliverer.log_id, 69990));
+    for (int i = 0; i < 40; i++) {
+        turn();
+        usleep(1000);
+    }
+    assert_int_equal(catch_ups(), 3);
+    const struct mr_catchup *c;
+    uint32_t forming = 0;
+    TAILQ_FOREACH(c, &pump->resume.all, all)
+    forming += c->pump.phase == MR_CATCHUP_FORMING;
+    assert_int_equal(forming, 1);
+    test_sink.fill = 0;
+    settle();
+    check(of(1, "old"), 0, -1, true);
+    check(of(1, "older"), 0, -1, true);
+    check(of(1, "new"), 0, -1, true);
+    stop();
+}
+
+static uint32_t open_files(void)
+{
+    uint32_t count = 0;
+    DIR *dir = opendir("/proc/self/fd");
+    assert_non_null(dir);
+    while (readdir(dir))
+        count++;
+    closedir(dir);
+    return count;
+}
+
+static void many_gateways_that_resume_at_once_need_few_descriptors(void **state)
+{
+    enum { GATEWAYS = 100, DESCRIPTORS = 2 * 64 + 16 };
+    (void)state;
+    start(2, 14);
+    bed_append(&bed, 3000);
+    settle();
+    uint32_t before = open_files();
+    test_sink.fill = 0.9;
+    for (mr_gateway_id id = 1; id <= GATEWAYS; id++) {
+        gateway(MR_REQUEST_OPEN, id);
+        subscribe(id, "a", 0, -1, marker_text(pump->deliverer.log_id, id));
+    }
+    for (int i = 0; i < 200; i++) {
+        turn();
+        usleep(1000);
+    }
+    assert_int_equal(catch_ups(), GATEWAYS);
+    assert_in_range(open_files(), before, before + DESCRIPTORS);
+    bed_append(&bed, 40);
+    test_sink.fill = 0;
+    settle();
+    for (mr_gateway_id id = 1; id <= GATEWAYS; id++)
+        check(of(id, "a"), 0, -1, true);
+    stop();
+}
+
+static void no_descriptors_for_a_while_is_no_loss(void **state)
+{
+    (void)state;
+    struct rlimit limit, none;
+    start(2, 15);
+    gateway(MR_REQUEST_OPEN, 1);
+    bed_append(&bed, 40);
+    settle();
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    none = limit;
+    none.rlim_cur = 3;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    subscribe(1, "a", 0, -1, marker_text(pump->deliverer.log_id, 3));
+    for (int i = 0; i < 300; i++) {
+        turn();
+        usleep(1000);
+    }
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    assert_int_equal(of(1, "a")->answers, 1);
+    assert_int_equal(catch_ups(), 1);
+    settle();
+    assert_false(of(1, "a")->resync);
+    check(of(1, "a"), 0, -1, true);
+    stop();
+}
+
 static void want_snapshot(mr_gateway_id id, const char *name)
 {
     struct test_request request = {
@@ -229,6 +369,11 @@ int main(void)
         cmocka_unit_test(a_log_that_is_lost_under_a_catch_up_is_told_with_a_second_answer),
         cmocka_unit_test(a_slow_gateway_catches_up_as_it_reads_and_is_never_cut),
         cmocka_unit_test(a_killed_publisher_loses_nothing_for_those_who_resume),
+        cmocka_unit_test(
+            a_gateway_that_resumes_its_subscriptions_one_by_one_reads_the_log_once_or_twice),
+        cmocka_unit_test(who_resumes_far_from_another_does_not_wait_for_it),
+        cmocka_unit_test(many_gateways_that_resume_at_once_need_few_descriptors),
+        cmocka_unit_test(no_descriptors_for_a_while_is_no_loss),
         cmocka_unit_test(snapshots_begin_a_few_at_once_and_who_does_not_read_holds_up_its_own_only),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
