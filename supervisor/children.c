@@ -390,12 +390,13 @@ uint64_t mr_children_work(struct mr_children *children, uint64_t now_ns)
             kill_for(children, child, "not ready in time");
         else if (child->life == MR_CHILD_STOPPING && child->due_ns <= now_ns)
             kill_for(children, child, "did not stop in time");
+        uint64_t stop_ns = child->pid != 0 ? watch_stop(children, child, now_ns) : UINT64_MAX;
         uint64_t due_ns = child->life == MR_CHILD_WAITING || child->life == MR_CHILD_STOPPING
                               ? child->due_ns
                           : child->life == MR_CHILD_STARTING ? now_ns + START_LOOK_NS
-                          : child->life == MR_CHILD_RUNNING  ? watch_stop(children, child, now_ns)
                                                              : UINT64_MAX;
         next_ns = due_ns < next_ns ? due_ns : next_ns;
+        next_ns = stop_ns < next_ns ? stop_ns : next_ns;
     }
     return next_ns;
 }

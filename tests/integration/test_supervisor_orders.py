@@ -234,3 +234,22 @@ def test_a_scale_that_a_reload_did_not_get_done_is_done_by_the_next_reload():
         assert bed.command("scale", "1").returncode == 0
         assert bed.command("reload").returncode == 0 and bed.ask()["shards"] == 1  # what scale said holds
         stop_clean(bed)
+
+
+def test_a_process_that_is_stopped_while_it_starts_or_leaves_is_not_waited_for():
+    with Bed({"supervisor.drain_timeout": "20s"}) as bed:
+        bed.tell("matcher-0", "never")
+        bed.start(ready_seconds=0)
+        pid = wait_for(lambda: (bed.child("matcher-0") or {}).get("pid"), 5, "a matcher-0 that starts")
+        wait_for(lambda: bed.started("matcher-0"), 5, "it to be itself")
+        bed.tell("matcher-0", "ready")
+        os.kill(pid, signal.SIGSTOP)
+        wait_for(lambda: bed.ask()["state"] == "running", 3, "the instance to run")
+        assert "child=matcher-0" in bed.wait_log("killed .* reason=\"stopped by a signal\"").group(0)
+        bed.tell("puller", "deaf")
+        time.sleep(0.05)
+        bed.process.send_signal(signal.SIGTERM)
+        wait_stopping(bed, "puller")
+        os.kill(int(re.findall(r"child=puller child_pid=(\d+)", bed.log())[-1]), signal.SIGSTOP)
+        assert bed.wait_exit(3) == 0
+        assert bed.segments() == [] and bed.children() == []
