@@ -10,6 +10,7 @@ acknowledge, come back after any crash, and rebuild from the database when it is
 meanwhile waits in a bounded buffer."""
 
 import argparse
+import contextlib
 import json
 import os
 import queue
@@ -106,12 +107,22 @@ class Copy:
             self.put("rebuilding", "")
 
 
-def snapshot(args):
-    """The rows of the table as they are now: (document id, JSON)."""
+@contextlib.contextmanager
+def database(args):
+    """A connection to it; whatever happens to that is a ConnectionError, to be tried again."""
     import psycopg  # pylint: disable=import-outside-toplevel
     if not args.snapshot:
         raise SystemExit("the copy cannot be brought up to date: --snapshot is needed to read the table anew")
-    with psycopg.connect(args.snapshot) as connection, connection.cursor(name="snapshot") as cursor:
+    try:
+        with psycopg.connect(args.snapshot) as connection:
+            yield connection
+    except psycopg.Error as error:
+        raise ConnectionError(f"the table cannot be read: {error}") from None
+
+
+def snapshot(args):
+    """The rows of the table as they are now: (document id, JSON)."""
+    with database(args) as connection, connection.cursor(name="snapshot") as cursor:
         cursor.itersize = 10000
         cursor.execute(f"SELECT {args.key}::text, to_jsonb(t)::text FROM {args.table} t")
         yield from cursor
@@ -119,8 +130,7 @@ def snapshot(args):
 
 def current(args, ident):
     """One row of the table as it is now; None: there is none."""
-    import psycopg  # pylint: disable=import-outside-toplevel
-    with psycopg.connect(args.snapshot) as connection:
+    with database(args) as connection:
         query = f"SELECT to_jsonb(t)::text FROM {args.table} t WHERE {args.key} = %s"
         row = connection.execute(query, (ident,)).fetchone()
     return row and row[0]
@@ -134,7 +144,7 @@ class Stream:
         self.messages = queue.Queue()
         self.room = threading.Condition()
         self.events = self.bytes = 0
-        self.consumer, self.rebuilding, self.overflow = consumer, False, False
+        self.consumer, self.rebuilding, self.overflow, self.closed = consumer, False, False, False
         self.call = consumer.subscribe(after)
         threading.Thread(target=self._read, daemon=True).start()
 
@@ -145,11 +155,13 @@ class Stream:
         try:
             for message in self.call:
                 with self.room:
-                    while self._full() and not self.rebuilding:
+                    while self._full() and not self.rebuilding and not self.closed:
                         self.room.wait(0.2)
                     if self._full():
                         self.overflow = True
                         self.call.cancel()
+                        args = self.consumer.args
+                        self.messages.put(Overflow(f"over {args.buffer_events} events or {args.buffer_bytes} bytes"))
                         return
                     self.events += len(message.batch)
                     self.bytes += message.ByteSize()
@@ -159,14 +171,14 @@ class Stream:
             self.messages.put(error)
 
     def next(self, timeout):
-        """A message; None when there is none in time; an RpcError is raised."""
+        """A message; None when there is none in time; an RpcError or Overflow is raised."""
         try:
             message = self.messages.get(timeout=timeout)
         except queue.Empty:
             return None
         if message is None:
             raise ConnectionError("the stream ended")
-        if isinstance(message, grpc.RpcError):
+        if isinstance(message, Exception):
             raise message
         with self.room:
             self.events -= len(message.batch)
@@ -175,6 +187,7 @@ class Stream:
         return message
 
     def close(self):
+        self.closed = True
         self.call.cancel()
 
 
@@ -184,8 +197,11 @@ class Consumer:
         self.copy = Copy(args)
         self.channel = grpc.insecure_channel(args.relay, options=[
             ("grpc.max_receive_message_length", 64 << 20), ("grpc.max_reconnect_backoff_ms", 1000),
-            ("grpc.initial_reconnect_backoff_ms", 50), ("grpc.min_reconnect_backoff_ms", 1000)])
-        self.pending, self.acknowledged_at = 0, time.monotonic()
+            ("grpc.initial_reconnect_backoff_ms", 50), ("grpc.min_reconnect_backoff_ms", 1000),
+            # A host that is gone says nothing, and who only listens would wait for it for ever.
+            ("grpc.keepalive_time_ms", int(args.keepalive * 1000)), ("grpc.http2.max_pings_without_data", 0),
+            ("grpc.keepalive_timeout_ms", int(args.keepalive * 500))])
+        self.stream, self.pending, self.acknowledged_at = None, 0, time.monotonic()
 
     def subscribe(self, after):
         call = self.channel.unary_stream(
@@ -201,6 +217,12 @@ class Consumer:
         return call(self.pb.AcknowledgeRequest(consumer_id=self.args.id, progress=progress, rebuilt=rebuilt),
                     timeout=30)
 
+    def connect(self, after):
+        """In place of the stream that there may be."""
+        if self.stream:
+            self.stream.close()
+        self.stream, self.pending = Stream(self, after), 0
+
     def rebuild(self, why):
         """Replace the copy by the database's state; what happens meanwhile is applied to it afterwards."""
         say(f"rebuild: {why}")
@@ -208,24 +230,21 @@ class Consumer:
         head = self.acknowledge("").head  # before the snapshot: whatever it lacks comes behind this place
         if not head:
             raise SystemExit("this relay does not say where its log ends")
-        stream = Stream(self, head)
-        stream.rebuilding = True
+        self.connect(head)
+        self.stream.rebuilding = True
         rows = []
         for row in snapshot(self.args):
             rows.append(row)
-            if stream.overflow:
-                stream.close()
-                raise Overflow(f"over {self.args.buffer_events} events or {self.args.buffer_bytes} bytes")
+            if self.stream.overflow:
+                break
         if self.args.pause:
             time.sleep(self.args.pause)  # for tests: a snapshot that takes long
-        if stream.overflow:
-            stream.close()
+        self.stream.rebuilding = False
+        if self.stream.overflow:
             raise Overflow(f"over {self.args.buffer_events} events or {self.args.buffer_bytes} bytes")
-        stream.rebuilding = False
         self.copy.replace(rows, head)
         self.acknowledge(head, rebuilt=True)
         say(f"rebuilt: {len(rows)} documents")
-        return stream
 
     def take(self, message):
         """One message. Returns why a rebuild is needed, or nothing."""
@@ -251,26 +270,30 @@ class Consumer:
             self.acknowledge(self.copy.get("marker"))
             self.pending, self.acknowledged_at = 0, time.monotonic()
 
-    def follow(self, stream):
+    def follow(self):
         while True:
-            message = stream.next(timeout=0.5)
+            message = self.stream.next(timeout=0.5)
             why = self.take(message) if message else None
             if why:
-                stream.close()
-                stream = self.rebuild(why)
+                self.rebuild(why)
             self.acknowledge_in_time()
 
     def begin(self):
         marker, rebuilding = self.copy.get("marker"), self.copy.get("rebuilding")
         if rebuilding or (not marker and self.args.snapshot):
-            return self.rebuild(rebuilding or "there is no copy yet")
-        return Stream(self, marker or "e30")  # e30: from the oldest event of the log
+            self.rebuild(rebuilding or "there is no copy yet")
+        else:
+            self.connect(marker or "e30")  # e30: from the oldest event of the log
 
     def run(self):
         why = None  # a rebuild that has to be tried again
         while True:
             try:
-                self.follow(self.rebuild(why) if why else self.begin())
+                if why:
+                    self.rebuild(why)
+                else:
+                    self.begin()
+                self.follow()
             except Overflow as error:
                 why = f"the buffer overflowed: {error}"
                 continue
@@ -279,10 +302,14 @@ class Consumer:
                 why = None
                 if error.code() == grpc.StatusCode.OUT_OF_RANGE:
                     why = "the log no longer reaches back"
+                elif error.code() == grpc.StatusCode.DATA_LOSS:
+                    why = "the log is damaged"
+                    time.sleep(1)  # it may be damaged up to its end
                 elif error.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED):
                     raise SystemExit(1) from None
             except ConnectionError as error:
                 say(str(error))
+                why = None  # a rebuild that was under way is noted in the copy
             time.sleep(0.1)
 
 
@@ -304,6 +331,8 @@ def arguments(description):
 def main():
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--relay", default="127.0.0.1:9001", help="address of relay.listen")
+    parser.add_argument("--keepalive", type=float, default=20, help="seconds of silence after which the relay is asked "
+                        "whether it is there")
     args = parser.parse_args()
     args.table = args.table or args.collection
     Consumer(args).run()

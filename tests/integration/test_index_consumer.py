@@ -2,6 +2,8 @@
 slowed until it had to rebuild, overflowed while it did, killed together with the puller and the relay.
 MILLRACE_TEST_KILLS: how often; acceptance is 50."""
 
+import functools
+import importlib.util
 import json
 import os
 import random
@@ -9,7 +11,9 @@ import signal
 import sqlite3
 import subprocess
 import tempfile
+import threading
 import time
+import types
 
 import pytest
 
@@ -194,6 +198,87 @@ def test_kills_at_random_moments_leave_the_copy_in_step():
                 os.kill(pid, signal.SIGKILL)
         bed.settle()
         assert bed.consumer.poll() is None
+
+
+def test_a_damaged_log_is_rebuilt_from():
+    with Bed(**{"log.segment_size": "1MiB"}) as bed:
+        bed.start_consumer()
+        wait_for(lambda: "rebuilt:" in bed.said() and len(bed.copied()) > 60, 30, "the first copy")
+        bed.consumer.kill()
+        bed.consumer.wait()
+        begin = bed.instance.counter("puller", "millrace_log_written_sequence")
+        log = os.path.join(bed.instance.dir, "data", "log")
+
+        def segments():
+            return sorted(f for f in os.listdir(log) if f.endswith(".mrlog"))
+        first = segments()[-1]
+
+        def rolled():
+            bed.cluster.execute("UPDATE items SET body = repeat('y', 3000)")
+            return segments()[-1] != first
+        wait_for(rolled, 30, "the next segment")
+        with open(os.path.join(log, first), "r+b") as segment:
+            damaged = segment.read(1 << 20)
+            segment.seek(0)
+            segment.write(damaged[:4096] + bytes(byte ^ 1 for byte in damaged[4096:]))
+        assert begin > 0
+        bed.start_consumer()
+        bed.settle()
+        assert "DATA_LOSS" in bed.said() and "rebuild: the log is damaged" in bed.said()
+
+
+def test_a_relay_that_is_silent_is_left_for_a_new_connection():
+    with Bed() as bed:
+        bed.options = ["--keepalive", "1"]
+        bed.start_consumer()
+        wait_for(lambda: "rebuilt:" in bed.said() and len(bed.copied()) > 60, 30, "the first copy")
+        bed.load.stop()
+        time.sleep(1.5)  # what is to be acknowledged has been
+        assert "UNAVAILABLE" not in bed.said()
+        stopped = [bed.instance.process.pid, bed.instance.pids()["relay"]]
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        wait_for(lambda: "UNAVAILABLE" in bed.said(), 10, "the silence to be noticed")
+        for pid in reversed(stopped):
+            os.kill(pid, signal.SIGCONT)
+        bed.cluster.execute("UPDATE items SET n = n + 1")
+        bed.settle()
+
+
+def test_a_database_that_is_away_during_a_rebuild_is_tried_again():
+    with Bed() as bed:
+        bed.cluster.dsn = functools.partial(bed.cluster.dsn, options="-csearch_path=nowhere")
+        bed.start_consumer()
+        del bed.cluster.dsn
+        wait_for(lambda: bed.said().count("the table cannot be read") > 2, 10, "the attempts")
+        wait_for(lambda: bed.instance.counter("relay", "millrace_relay_consumers") <= 1, 5, "no stream to be left behind")
+        bed.cluster.execute("CREATE SCHEMA nowhere", "CREATE VIEW nowhere.live AS SELECT * FROM public.live")
+        bed.settle()
+
+
+def test_a_stream_that_is_left_ends_its_thread_although_its_buffer_is_full():
+    spec = importlib.util.spec_from_file_location("index_consumer", f"{ROOT}/examples/index_consumer.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    class Call(list):
+        def cancel(self):
+            pass
+    consumer = types.SimpleNamespace(args=types.SimpleNamespace(buffer_events=1, buffer_bytes=1 << 20))
+    message = types.SimpleNamespace(batch=[1], ByteSize=lambda: 10)
+    consumer.subscribe = lambda after: Call([message] * 3)
+    before = threading.active_count()
+    stream = module.Stream(consumer, "")
+    wait_for(lambda: stream.events == 1, 5, "the buffer to be full")
+    assert threading.active_count() == before + 1
+    stream.close()
+    wait_for(lambda: threading.active_count() == before, 5, "the thread to end")
+    stream = module.Stream(consumer, "")
+    stream.rebuilding = True  # and in a rebuild it says that it overflowed, whenever it is asked
+    wait_for(lambda: stream.overflow, 5, "the overflow")
+    assert stream.next(1) is message
+    with pytest.raises(module.Overflow):
+        stream.next(1)
 
 
 @pytest.mark.parametrize("argument", [["--collection", "x"], []])
