@@ -58,14 +58,28 @@ static void commit(struct mr_keeper *k, struct mr_store_changes *batch)
     change->rc = (uint32_t)rc;
 }
 
+/* Lock held. Until there is something to commit, or the thread is to end. */
+static void wait_for_work(struct mr_keeper *k)
+{
+    bool more = k->store->ops->tidy != NULL;
+    while (STAILQ_EMPTY(&k->submitted) && !k->stopping) {
+        if (!more) {
+            pthread_cond_wait(&k->more, &k->lock);
+            continue;
+        }
+        pthread_mutex_unlock(&k->lock);
+        more = k->store->ops->tidy(k->store);
+        pthread_mutex_lock(&k->lock);
+    }
+}
+
 static void *run(void *argument)
 {
     struct mr_keeper *k = argument;
     struct mr_store_changes batch = STAILQ_HEAD_INITIALIZER(batch);
     pthread_mutex_lock(&k->lock);
     for (;;) {
-        while (STAILQ_EMPTY(&k->submitted) && !k->stopping)
-            pthread_cond_wait(&k->more, &k->lock);
+        wait_for_work(k);
         if (STAILQ_EMPTY(&k->submitted))
             break;
         STAILQ_CONCAT(&batch, &k->submitted);

@@ -54,6 +54,9 @@ struct mr_store_ops {
      * of them is kept, or, where the store is another machine's, nobody knows. May block. */
     enum mr_rc (*commit)(struct mr_store *store, const struct mr_store_changes *changes,
                          struct mr_err *err);
+    /* MAY; NULL: nothing can wait. Called when there is nothing to commit: do a piece of what can
+     * wait, for not much longer than a commit takes. False: nothing is left for now. */
+    bool (*tidy)(struct mr_store *store);
     /* MUST. */
     void (*close)(struct mr_store *store);
 };

@@ -4,9 +4,11 @@
  * A commit publishes its changes, one after the other, and waits until the server has acknowledged
  * all of them. When it does not, a part of them may be kept all the same: who was told UNAVAILABLE
  * and asks again is right either way, and what nobody asks for again ends with its time to live. A
- * removed key leaves a marker behind, which the next start clears away. */
+ * removed key leaves a marker behind, which is cleared away when there is nothing to commit: those
+ * of this publisher, and those that a start finds. */
 #include <inttypes.h>
 #include <nats/nats.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,10 +19,22 @@
 #include "publisher/store.h"
 
 enum {
-    BUCKET_MAX = 160,    /* bytes of the bucket's name and its NUL */
-    PENDING_MAX = 4096,  /* messages under way */
-    MARKERS_MAX = 10000, /* cleared away at one start */
+    BUCKET_MAX = 160,   /* bytes of the bucket's name and its NUL */
+    PENDING_MAX = 4096, /* messages under way */
+    SUBJECT_MAX = BUCKET_MAX + MR_STORE_KEY_MAX + 16,
+    MARKERS_MAX = 100000, /* known at a time: the next start finds the others */
+    PURGES_MAX = 16,      /* under way at once: a commit may have to wait for them */
 };
+/* How long purges are awaited, and how long they are left alone when one has failed. */
+#define PURGE_MS       INT64_C(1000)
+#define PURGE_AGAIN_NS (60 * MR_NS_PER_S)
+
+struct marker {
+    STAILQ_ENTRY(marker) next;
+    uint64_t sequence;
+    char subject[];
+};
+STAILQ_HEAD(markers, marker);
 
 struct nats_store {
     struct mr_store base;
@@ -31,7 +45,10 @@ struct nats_store {
     _Atomic uint32_t refused; /* publishes of this commit that came back with an error */
     uint64_t value_max;       /* bytes that server and bucket take */
     char name[BUCKET_MAX];
-    uint32_t cleared;
+    pthread_mutex_t lock; /* of the markers: nats.c's thread finds some */
+    struct markers markers;
+    uint32_t marker_count;
+    uint64_t purge_after_ns;
 };
 
 static struct nats_store *from_base(struct mr_store *store)
@@ -64,13 +81,37 @@ static void disconnect(struct nats_store *s)
         mr_js_disconnect(&s->connection);
 }
 
-/* nats.c's thread. */
-static void on_refused(jsCtx *js, jsPubAckErr *refused, void *context)
+/* One that is not remembered is found by the next start. */
+static void remember(struct nats_store *s, const char *subject, uint64_t sequence)
+{
+    size_t len = strlen(subject) + 1;
+    struct marker *marker = malloc(sizeof *marker + len);
+    if (!marker)
+        return;
+    marker->sequence = sequence;
+    memcpy(marker->subject, subject, len);
+    pthread_mutex_lock(&s->lock);
+    bool room = s->marker_count < MARKERS_MAX;
+    if (room) {
+        STAILQ_INSERT_TAIL(&s->markers, marker, next);
+        s->marker_count++;
+    }
+    pthread_mutex_unlock(&s->lock);
+    if (!room)
+        free(marker);
+}
+
+/* nats.c's thread. A message without a value is a deletion. */
+static void on_published(jsCtx *js, natsMsg *message, jsPubAck *kept, jsPubAckErr *refused,
+                         void *context)
 {
     struct nats_store *s = context;
     (void)js;
-    (void)refused;
-    atomic_fetch_add_explicit(&s->refused, 1, memory_order_relaxed);
+    if (refused)
+        atomic_fetch_add_explicit(&s->refused, 1, memory_order_relaxed);
+    else if (kept && natsMsg_GetDataLength(message) == 0)
+        remember(s, natsMsg_GetSubject(message), kept->Sequence);
+    natsMsg_Destroy(message);
 }
 
 /* One that forgets by itself, or with the machine, is none. */
@@ -121,8 +162,8 @@ static enum mr_rc connect(struct nats_store *s, struct mr_err *err)
     options.Wait = wait_ms(s);
     options.PublishAsync.MaxPending = PENDING_MAX;
     options.PublishAsync.StallWait = wait_ms(s);
-    options.PublishAsync.ErrHandler = on_refused;
-    options.PublishAsync.ErrHandlerClosure = s;
+    options.PublishAsync.AckHandler = on_published;
+    options.PublishAsync.AckHandlerClosure = s;
     disconnect(s);
     enum mr_rc rc = mr_js_connect(&s->connection, &link, err);
     if (rc != MR_OK)
@@ -138,6 +179,12 @@ static void store_close(struct mr_store *store)
 {
     struct nats_store *s = from_base(store);
     disconnect(s);
+    struct marker *marker;
+    while ((marker = STAILQ_FIRST(&s->markers)) != NULL) {
+        STAILQ_REMOVE_HEAD(&s->markers, next);
+        free(marker);
+    }
+    pthread_mutex_destroy(&s->lock);
     free(s);
 }
 
@@ -149,6 +196,8 @@ static enum mr_rc store_open(struct mr_store **out, const struct mr_config *conf
         return mr_fail(err, MR_FATAL, "open the subscription store");
     s->base.ops = &mr_store_nats;
     s->config = config;
+    pthread_mutex_init(&s->lock, NULL);
+    STAILQ_INIT(&s->markers);
     if (*config->subscriptions_bucket.text)
         snprintf(s->name, sizeof s->name, "%.100s", config->subscriptions_bucket.text);
     else
@@ -167,22 +216,100 @@ static char letter_of(enum mr_store_table table)
     return table == MR_STORE_SUBSCRIPTIONS ? 's' : 'g';
 }
 
-static void clear_marker(struct nats_store *s, kvEntry *entry)
+/* Ask for the first markers to be purged. Returns how many. */
+static uint32_t request_purges(struct nats_store *s, const char *reply)
 {
-    char stream[BUCKET_MAX + 8], subject[BUCKET_MAX + MR_STORE_KEY_MAX + 16];
-    jsOptions options;
-    if (s->cleared >= MARKERS_MAX)
-        return;
-    s->cleared++;
-    snprintf(stream, sizeof stream, "KV_%s", s->name);
+    char api[BUCKET_MAX + 32], body[SUBJECT_MAX + 64];
+    const struct marker *marker;
+    uint32_t count = 0;
+    snprintf(api, sizeof api, "$JS.API.STREAM.PURGE.KV_%s", s->name);
+    pthread_mutex_lock(&s->lock);
+    STAILQ_FOREACH(marker, &s->markers, next)
+    {
+        /* Nothing that came later. */
+        snprintf(body, sizeof body, "{\"filter\":\"%s\",\"seq\":%" PRIu64 "}", marker->subject,
+                 marker->sequence + 1);
+        if (count == PURGES_MAX ||
+            natsConnection_PublishRequestString(s->connection, api, reply, body) != NATS_OK)
+            break;
+        count++;
+    }
+    pthread_mutex_unlock(&s->lock);
+    return count;
+}
+
+static void forget(struct nats_store *s, uint32_t count)
+{
+    pthread_mutex_lock(&s->lock);
+    for (; count > 0; count--) {
+        struct marker *marker = STAILQ_FIRST(&s->markers);
+        STAILQ_REMOVE_HEAD(&s->markers, next);
+        s->marker_count--;
+        free(marker);
+    }
+    pthread_mutex_unlock(&s->lock);
+}
+
+static bool is_good(natsMsg *answer)
+{
+    static const char good[] = "\"success\":true";
+    const char *data = natsMsg_GetData(answer);
+    return data &&
+           memmem(data, (size_t)natsMsg_GetDataLength(answer), good, sizeof good - 1) != NULL;
+}
+
+static natsStatus await_purges(natsSubscription *answers, uint32_t count)
+{
+    natsStatus status = NATS_OK;
+    for (; status == NATS_OK && count > 0; count--) {
+        natsMsg *answer = NULL;
+        status = natsSubscription_NextMsg(&answer, answers, PURGE_MS);
+        if (status == NATS_OK && !is_good(answer))
+            status = NATS_ERR;
+        natsMsg_Destroy(answer);
+    }
+    return status;
+}
+
+/* Some markers, with one round trip. */
+static bool store_tidy(struct mr_store *store)
+{
+    struct nats_store *s = from_base(store);
+    pthread_mutex_lock(&s->lock);
+    bool any = !STAILQ_EMPTY(&s->markers);
+    pthread_mutex_unlock(&s->lock);
+    if (!any || mr_clock_ns() < s->purge_after_ns || !s->connection ||
+        natsConnection_IsClosed(s->connection))
+        return false;
+    natsInbox *inbox = NULL;
+    natsSubscription *answers = NULL;
+    natsStatus status = natsInbox_Create(&inbox);
+    if (status == NATS_OK)
+        status = natsConnection_SubscribeSync(&answers, s->connection, inbox);
+    uint32_t count = status == NATS_OK ? request_purges(s, inbox) : 0;
+    if (status == NATS_OK)
+        status = count > 0 ? await_purges(answers, count) : NATS_ERR;
+    natsSubscription_Destroy(answers);
+    natsInbox_Destroy(inbox);
+    if (status == NATS_OK) {
+        forget(s, count);
+        return true;
+    }
+    s->purge_after_ns = mr_clock_ns() + PURGE_AGAIN_NS;
+    mr_log_warn("store", "markers_not_cleared", "bucket=%s count=%u why=\"%s\"", s->name,
+                s->marker_count, natsStatus_GetText(status));
+    return false;
+}
+
+static void found_marker(struct nats_store *s, kvEntry *entry)
+{
+    char subject[SUBJECT_MAX];
+    struct mr_str name = mr_str_from(kvEntry_Key(entry) + 2);
+    if (name.len > MR_STORE_KEY_MAX || memchr(name.data, '"', name.len) ||
+        memchr(name.data, '\\', name.len))
+        return; /* none of ours */
     snprintf(subject, sizeof subject, "$KV.%s.%s", s->name, kvEntry_Key(entry));
-    jsOptions_Init(&options);
-    options.Stream.Purge.Subject = subject;
-    options.Stream.Purge.Sequence = kvEntry_Revision(entry) + 1; /* nothing that came later */
-    natsStatus status = js_PurgeStream(s->js, stream, &options, NULL);
-    if (status != NATS_OK) /* the next start tries again */
-        mr_log_warn("store", "marker_not_cleared", "key=%s why=\"%s\"", kvEntry_Key(entry),
-                    natsStatus_GetText(status));
+    remember(s, subject, kvEntry_Revision(entry));
 }
 
 static enum mr_rc store_load(struct mr_store *store, enum mr_store_table table,
@@ -202,7 +329,7 @@ static enum mr_rc store_load(struct mr_store *store, enum mr_store_table table,
             const struct mr_str value = {kvEntry_Value(entry), (size_t)kvEntry_ValueLen(entry)};
             rc = visit(context, mr_str_from(kvEntry_Key(entry) + 2), value, err);
         } else {
-            clear_marker(s, entry);
+            found_marker(s, entry);
         }
         kvEntry_Destroy(entry);
         entry = NULL;
@@ -213,7 +340,7 @@ static enum mr_rc store_load(struct mr_store *store, enum mr_store_table table,
 
 static natsStatus publish(struct nats_store *s, const struct mr_store_change *change)
 {
-    char subject[BUCKET_MAX + MR_STORE_KEY_MAX + 16];
+    char subject[SUBJECT_MAX];
     natsMsg *message = NULL;
     snprintf(subject, sizeof subject, "$KV.%s.%c.%.*s", s->name, letter_of(change->table),
              (int)change->key.len, change->key.data);
@@ -284,5 +411,6 @@ const struct mr_store_ops mr_store_nats = {
     .open = store_open,
     .load = store_load,
     .commit = store_commit,
+    .tidy = store_tidy,
     .close = store_close,
 };

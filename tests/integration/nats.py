@@ -4,11 +4,13 @@ they read by other code than what wrote it."""
 import base64
 import json
 import os
+import queue
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 
 from instance import free_port, wait_for
@@ -62,6 +64,63 @@ class Server:
 
     def __exit__(self, *_):
         self.close()
+
+
+class Distance:
+    """A server that is far away: what goes through this port comes so much later, in both directions."""
+
+    def __init__(self, port, seconds):
+        self.target, self.seconds = port, seconds
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.sockets = [self.listener]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    @property
+    def url(self):
+        return f"nats://127.0.0.1:{self.listener.getsockname()[1]}"
+
+    def accept(self):
+        while True:
+            try:
+                near = self.listener.accept()[0]
+                far = socket.create_connection(("127.0.0.1", self.target))
+            except OSError:
+                return
+            self.sockets += [near, far]
+            for source, sink in ((near, far), (far, near)):
+                source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                threading.Thread(target=self.carry, args=(source, sink), daemon=True).start()
+
+    def carry(self, source, sink):
+        under_way = queue.SimpleQueue()
+        threading.Thread(target=self.arrive, args=(under_way, sink), daemon=True).start()
+        data = b"."
+        while data:
+            try:
+                data = source.recv(1 << 18)
+            except OSError:
+                data = b""
+            under_way.put((time.monotonic() + self.seconds, data))
+
+    @staticmethod
+    def arrive(under_way, sink):
+        while True:
+            due, data = under_way.get()
+            time.sleep(max(0.0, due - time.monotonic()))
+            try:
+                if not data:
+                    sink.shutdown(socket.SHUT_RDWR)
+                    return
+                sink.sendall(data)
+            except OSError:
+                return
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for it in self.sockets:
+            it.close()
 
 
 def have_server():

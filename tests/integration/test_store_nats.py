@@ -124,6 +124,43 @@ def test_what_is_too_large_for_nats_is_refused_alone(tmp_path):
         wait_for(lambda: it.durable() == 3, 20, "what was acknowledged")
 
 
+def rows(server, it):
+    with nats.Client(server.port) as client:
+        info = client.stream(f"KV_millrace-{it.name}")
+    return info["state"]["messages"] if info else None
+
+
+def test_removed_ids_leave_nothing_behind_and_a_start_does_not_wait_for_that(server):
+    with nats.Distance(server.port, 0.003) as distance, instance(server, nats__url=distance.url) as it:
+        it.start()
+        with Stream(it.grpc_port) as stream, it.connect() as rest:
+            stream.register("g1", [f"s{n}" for n in range(500)], ttl=600)
+            assert stream.next("register_response").registered == 500
+            assert rest.register("kept", gateway="g2", ttl=600).status == 201
+            assert rest.ask("DELETE", "/internal/v1/gateways/g1/subscriptions").status == 200
+            assert rest.register("s7", gateway="g2", ttl=600).status == 201
+        begun = time.monotonic()
+        wait_for(lambda: rows(server, it) <= 4, 30, "a bucket without markers")
+        cleared = time.monotonic() - begun
+        everything_dies(it)
+        with nats.Client(server.port) as client:
+            for n in range(3000):
+                client.publish(f"$KV.millrace-{it.name}.s.d{n}", headers={"KV-Operation": "DEL"})
+            client.api("INFO")
+        assert rows(server, it) > 3000
+        begun = time.monotonic()
+        it.start()
+        started = time.monotonic() - begun
+        assert it.durable() == 2
+        wait_for(lambda: rows(server, it) <= 4, 60, "a bucket without markers")
+        print(json.dumps({"markers_cleared_seconds": round(cleared, 2), "start_seconds": round(started, 2),
+                          "markers_of_a_start_cleared_seconds": round(time.monotonic() - begun, 2)}))
+        assert started < 6
+        everything_dies(it)
+        it.start()
+        wait_for(lambda: it.durable() == 2, 20, "what was kept")
+
+
 def test_a_publisher_waits_for_nats_and_a_bucket_that_forgets_is_refused(server):
     with instance(server) as it:
         server.kill()
