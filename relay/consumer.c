@@ -59,12 +59,18 @@ void mr_consumer_let_go(struct mr_consumer *c)
     free(c);
 }
 
+static void leave(struct mr_consumer *c)
+{
+    mr_consumer_wait(c, false);
+    c->stage = MR_CONSUMER_ENDED;
+    atomic_store_explicit(&c->fetch.left, true, memory_order_relaxed);
+}
+
 /* metadata: goes with the status; NULL: none. */
 static void end_with(struct mr_consumer *c, grpc_status_code status, const char *text,
                      grpc_metadata *metadata)
 {
-    mr_consumer_wait(c, false);
-    c->stage = MR_CONSUMER_ENDED;
+    leave(c);
     if (c->status_begun || c->is_gone)
         return;
     c->status_begun = c->ending = true;
@@ -317,8 +323,7 @@ static void gone(void *owner, bool ok)
     struct mr_consumer *c = owner;
     (void)ok;
     c->is_gone = true;
-    c->stage = MR_CONSUMER_ENDED;
-    mr_consumer_wait(c, false);
+    leave(c);
     mr_consumer_let_go(c);
 }
 

@@ -245,8 +245,11 @@ static void serve(struct mr_fetcher *f, struct mr_fetch *fetch)
         break;
     }
     if (fetch->kind == MR_FETCH_LOCATE && fetch->rc == MR_AGAIN) {
-        mr_fetch(f, fetch); /* behind the others */
-        return;
+        if (!atomic_load_explicit(&fetch->left, memory_order_relaxed)) {
+            mr_fetch(f, fetch); /* behind the others */
+            return;
+        }
+        fetch->rc = MR_CLOSED;
     }
     f->builder.count = 0; /* of a piece that failed */
     f->builder.len = 0;

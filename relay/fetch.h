@@ -20,6 +20,7 @@ struct mr_fetch {
     size_t bytes_max;  /* COALESCED: of the piece; one event may be larger */
     bool atomic;       /* COALESCED: see coalesce.h */
     const struct mr_place *place; /* LOCATE */
+    _Atomic bool left; /* set by the caller: nobody wants it any more. LOCATE ends with MR_CLOSED */
     /* Out. */
     enum mr_rc rc; /* MR_USAGE: the log begins behind it, at floor, or has no such event */
     uint64_t floor;

@@ -208,9 +208,13 @@ static enum mr_rc turn_tail(struct mr_relay *r, uint64_t now_ns, uint64_t *done,
     if (!wanted) {
         if (r->tail)
             stop_tail(r);
+        r->tail_failed = false;
         return MR_OK;
     }
     enum mr_rc rc = r->tail ? MR_OK : start_tail(r, err);
+    if (rc == MR_AGAIN && !r->tail_failed)
+        mr_log_warn("relay", "tail_waits", "why=\"%s\"", err->text);
+    r->tail_failed = !r->tail;
     uint64_t before = atomic_load_explicit(&r->tail_next, memory_order_relaxed);
     for (int i = 0; i < TURN_PIECES && rc == MR_OK && before > 0; i++)
         rc = read_piece(r, err);
@@ -281,7 +285,7 @@ bool mr_relay_look(void *relay)
     struct mr_relay *r = relay;
     uint64_t next = atomic_load_explicit(&r->tail_next, memory_order_relaxed);
     if (next == 0)
-        return mr_relay_log_id(r) != 0 &&
+        return mr_relay_log_id(r) != 0 && !r->tail_failed &&
                atomic_load_explicit(&r->waiting, memory_order_acquire) > 0;
     return mr_relay_head(r) >= next;
 }

@@ -34,6 +34,7 @@ struct mr_relay {
 
     /* The live end; process's thread. */
     struct mr_log_reader *tail; /* NULL: nobody waits */
+    bool tail_failed;           /* to begin: the next tick tries again */
     struct mr_piece_builder builder;
     uint64_t idle_since_ns, tick_ns;
     _Atomic uint64_t tail_next; /* what it encodes next; 0: it does not run */

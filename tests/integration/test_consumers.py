@@ -362,7 +362,7 @@ def test_a_stream_that_nobody_reads_any_more_marks_no_consumer_that_has_a_newer_
                 assert not event.HasField("rebuild")
                 if event.HasField("change_event") and sequence_of(event.progress) % 100 == 0:
                     quick.acknowledge("me", event.progress)
-                if sequence_of(event.progress) >= EVENTS - 100:
+                if sequence_of(event.progress) >= 12000:
                     break
             stream.cancel()
         assert bed.counter("rebuilds_total") == 1
@@ -502,6 +502,26 @@ def test_an_event_that_is_looked_for_while_the_log_is_not_readable_is_answered_w
         assert "the log ends before" in error.details() and "connect again" in error.details()
         error = refused(bed.relay.subscribe(after=upstream_marker({"generator": "1-2-ab"})))
         assert error.code() == grpc.StatusCode.OUT_OF_RANGE
+
+
+def cpu_seconds(pid):
+    with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:
+        return sum(map(int, stat.read().rpartition(")")[2].split()[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_a_relay_whose_log_is_away_waits_for_it_without_spinning():
+    with Bed() as bed:
+        bed.wait_written()
+        log, pid = os.path.join(bed.instance.dir, "data", "log"), bed.instance.pids()["relay"]
+        os.rename(log, log + ".away")
+        waiting = bed.relay.subscribe(consumer_id="now")
+        next(waiting)
+        wait_for(lambda: "tail_waits" in bed.instance.log_tail(), 5, "the log to be missed")
+        begin = cpu_seconds(pid)
+        time.sleep(1)
+        assert cpu_seconds(pid) - begin < 0.3
+        os.rename(log + ".away", log)
+        waiting.cancel()
 
 
 def test_before_the_log_is_open_a_consumer_is_told_to_come_again():

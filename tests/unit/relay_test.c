@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "common/clock.h"
+#include "log/log.h"
 #include "proto/marker.h"
 #include "proto/puller.pb-c.h"
 #include "relay/cache.h"
@@ -424,6 +425,67 @@ static void what_comes_after_the_stop_is_told_so_at_once(void **state)
     assert_int_equal(system(command), 0);
 }
 
+/* Batches of events as the puller writes them. */
+static void write_log(const char *dir, uint32_t batches)
+{
+    struct mr_err err = {.rc = MR_OK};
+    struct mr_log_writer *writer;
+    struct mr_log_options options = {.dir = dir,
+                                     .segment_bytes = 64 << 20,
+                                     .batch_bytes = 1 << 20,
+                                     .retention_bytes = UINT64_MAX,
+                                     .retention_age_ns = UINT64_MAX,
+                                     .commit_interval_ns = 5 * MR_NS_PER_MS};
+    assert_int_equal(mr_log_writer_open(&writer, &options, &err), MR_OK);
+    while (batches-- > 0) {
+        for (uint32_t i = 0; i < 1000; i++) {
+            struct mr_event event = sample(mr_log_next_sequence(writer));
+            size_t len = mr_event_size(&event);
+            void *room;
+            assert_int_equal(mr_log_claim(writer, (uint32_t)len, &room), MR_OK);
+            mr_event_encode(&event, room);
+            mr_log_commit(writer, (uint32_t)len);
+        }
+        assert_int_equal(mr_log_seal(writer, "p", 1, mr_clock_ns(), &err), MR_OK);
+        assert_int_equal(mr_log_sync(writer, &err), MR_OK);
+    }
+    assert_int_equal(mr_log_writer_close(&writer, &err), MR_OK);
+}
+
+static void an_event_is_not_looked_for_any_more_when_nobody_wants_it(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/locate-XXXXXX", command[64];
+    struct mr_fetcher *fetcher;
+    struct mr_cache cache;
+    struct mr_err err;
+    assert_non_null(mkdtemp(dir));
+    write_log(dir, 70); /* more than is looked at in one turn */
+    mr_cache_init(&cache, 1 << 20);
+    const struct mr_fetcher_options options = {
+        .dir = dir, .backend = MR_STR("main"), .cache = &cache, .piece_bytes = 1 << 16};
+    assert_int_equal(mr_fetcher_open(&fetcher, &options, &err), MR_OK);
+    for (int left = 0; left < 2; left++) {
+        struct mr_place place = {.kind = MR_PLACE_EVENT, .event_id = "1-1-none"};
+        struct mr_fetch fetch = {.kind = MR_FETCH_LOCATE,
+                                 .sequence = 1,
+                                 .through = 70000,
+                                 .place = &place,
+                                 .left = left == 1,
+                                 .done = count_fetched};
+        atomic_store(&written, 0);
+        mr_fetch(fetcher, &fetch);
+        while (atomic_load(&written) == 0)
+            usleep(100);
+        assert_int_equal(fetch.rc, left ? MR_CLOSED : MR_USAGE);
+        assert_true(left ? fetch.sequence < 70000 : fetch.sequence == 70001);
+    }
+    mr_fetcher_close(&fetcher);
+    mr_cache_fini(&cache);
+    snprintf(command, sizeof command, "rm -r %s", dir);
+    assert_int_equal(system(command), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -440,6 +502,7 @@ int main(void)
         cmocka_unit_test(checkpoints_go_forward_and_are_there_again),
         cmocka_unit_test(a_mark_is_no_place_and_a_rebuilt_collection_clears_it),
         cmocka_unit_test(what_comes_after_the_stop_is_told_so_at_once),
+        cmocka_unit_test(an_event_is_not_looked_for_any_more_when_nobody_wants_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
