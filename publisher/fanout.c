@@ -40,6 +40,7 @@ struct mr_fanout {
     bool single;
     struct lane *buckets[LANE_BUCKETS]; /* split by collection */
     uint64_t lane_count;
+    uint64_t oversize; /* for the outbox; the writer counts those for the server */
     struct mr_fanout_message message;
     struct mr_log_record record; /* read and not queued: the outbox was full */
     bool has_record;
@@ -67,7 +68,7 @@ static void count(struct mr_fanout *f)
     mr_gauge(f->cell, MR_COUNTER_FANOUT_BYTES, stats->bytes);
     mr_gauge(f->cell, MR_COUNTER_FANOUT_RESENT, stats->resent);
     mr_gauge(f->cell, MR_COUNTER_FANOUT_DUPLICATES, stats->duplicates);
-    mr_gauge(f->cell, MR_COUNTER_FANOUT_OVERSIZE, stats->oversize);
+    mr_gauge(f->cell, MR_COUNTER_FANOUT_OVERSIZE, stats->oversize + f->oversize);
     mr_gauge(f->cell, MR_COUNTER_FANOUT_FAILURES, stats->failures);
     mr_gauge(f->cell, MR_COUNTER_FANOUT_PENDING, pending);
     mr_gauge(f->cell, MR_COUNTER_FANOUT_STREAMS, f->lane_count);
@@ -167,8 +168,12 @@ static enum mr_rc queue_record(struct mr_fanout *f, struct mr_err *err)
     if (rc != MR_USAGE)
         return rc;
     /* Larger than the outbox takes: without its payload the order stays whole. */
+    message.headers.len =
+        mr_message_add_omitted(message.payload.len, f->message.headers, message.headers.len);
     message.payload = MR_STR("");
-    return mr_js_outbox_put(&f->outbox, &message);
+    rc = mr_js_outbox_put(&f->outbox, &message);
+    f->oversize += rc == MR_OK;
+    return rc;
 }
 
 static enum mr_rc open_log(struct mr_fanout *f, struct mr_err *err)

@@ -75,6 +75,16 @@ size_t mr_message_headers(const struct mr_event *event, struct mr_marker marker,
     return (size_t)(at - out);
 }
 
+size_t mr_message_add_omitted(size_t payload_len, char headers[MR_MESSAGE_HEADERS_MAX],
+                              size_t headers_len)
+{
+    size_t room = MR_MESSAGE_HEADERS_MAX - headers_len;
+    int len = snprintf(headers + headers_len, room,
+                       "Millrace-Omitted: %zu bytes, over half of the queue\r\n", payload_len);
+    MR_ASSERT((size_t)len < room);
+    return headers_len + (size_t)len;
+}
+
 static void put_text(struct mr_json *json, struct mr_str name, struct mr_str text)
 {
     mr_json_put_raw(json, name);

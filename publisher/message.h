@@ -23,6 +23,10 @@ size_t mr_message_place_headers(struct mr_marker marker, const char *format,
 size_t mr_message_headers(const struct mr_event *event, struct mr_marker marker, const char *format,
                           char out[MR_MESSAGE_HEADERS_MAX]);
 
+/* Behind these: that a payload of so many bytes is left out. */
+size_t mr_message_add_omitted(size_t payload_len, char headers[MR_MESSAGE_HEADERS_MAX],
+                              size_t headers_len);
+
 /* The event as a JSON object. MR_FULL: no memory; a document that is none is left out as null. */
 MR_MUST_USE enum mr_rc mr_message_put_event(struct mr_json *json, const struct mr_event *event);
 #endif

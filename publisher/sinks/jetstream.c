@@ -241,10 +241,10 @@ static void put_transition(struct mr_json *json, enum mr_transition transition)
 /* Too large for the queue: it goes without its payload. */
 static enum mr_rc put_omitted(struct js_sink *g, const struct mr_parcel *p, struct mr_js_message *m)
 {
-    char headers[MR_MESSAGE_HEADERS_MAX + 64];
-    int len = snprintf(headers, sizeof headers, "%.*sMillrace-Omitted: %zu bytes\r\n",
-                       (int)p->headers_len, p->headers, p->json.len);
-    m->headers = (struct mr_str){headers, (size_t)len};
+    char headers[MR_MESSAGE_HEADERS_MAX];
+    memcpy(headers, p->headers, p->headers_len);
+    m->headers =
+        (struct mr_str){headers, mr_message_add_omitted(p->json.len, headers, p->headers_len)};
     m->payload = m->payload_end = (struct mr_str){NULL, 0};
     enum mr_rc rc = mr_js_outbox_put(&g->outbox, m);
     if (rc == MR_OK)

@@ -208,6 +208,21 @@ def test_streams_of_collections_have_names_that_a_server_can_use(server):
     assert sorted(found) == sorted([name, name] for name in names)
 
 
+def test_an_event_over_half_of_the_queue_goes_without_its_payload_and_says_so(server):
+    with ndjson(server, [{"collection": "a", "id": i, "doc": {"text": "x" * size}}
+                         for i, size in enumerate((10, 40000, 10))], query__jetstream_queue_size="64KiB") as it:
+        it.start()
+        wait_for(lambda: acknowledged(it) == 3, 20, "everything to be acknowledged")
+        assert publisher(it, "millrace_fanout_oversize_total") == 1
+        assert it.stop() == 0
+    with nats.Client(server.port) as client:
+        small, large, last = client.read(STREAM)
+    assert large.data == b"" and "over half of the queue" in large.headers["Millrace-Omitted"]
+    assert large.headers["Millrace-Position"] and sequence_of(large) == 2
+    for message in small, last:
+        assert message.json() and "Millrace-Omitted" not in message.headers
+
+
 def test_the_same_event_id_twice_is_stored_once_and_stops_nobody(server):
     with ndjson(server, [{"collection": "a", "id": i, "event_id": f"e{i - 1 if i in (50, 120) else i}", "doc": {"n": i}}
                          for i in range(200)]) as it:
