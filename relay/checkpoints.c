@@ -226,6 +226,8 @@ enum mr_rc mr_checkpoints_open(struct mr_checkpoints **out, const char *dir, str
         c->running = failed == 0;
         if (failed)
             rc = mr_reject(err, MR_FATAL, "start the checkpoint thread: %s", strerror(failed));
+        else
+            pthread_setname_np(c->thread, "checkpoints");
     }
     if (rc != MR_OK)
         mr_checkpoints_close(&c);

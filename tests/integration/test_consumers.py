@@ -2,6 +2,7 @@
 when processes die. MILLRACE_TEST_CONSUMERS, MILLRACE_TEST_EVENTS and MILLRACE_TEST_ROUNDS make the cut-over test
 longer: acceptance is 200, 200000 and 10. MILLRACE_TEST_SEED is the first of the rounds' seeds."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -462,6 +463,15 @@ def test_stopping_tells_consumers_to_come_again():
         assert refused(stream).code() == grpc.StatusCode.UNAVAILABLE
 
 
+def threads(pid):
+    found = set()
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ended just now
+            with open(f"/proc/{pid}/task/{task}/comm", encoding="utf-8") as name:
+                found.add(name.read().strip())
+    return found
+
+
 def test_who_acknowledges_while_the_relay_stops_is_told_to_come_again():
     """The call is open before the relay stops, its request comes after: nothing is there any more to write to."""
     with Bed() as bed:
@@ -478,11 +488,13 @@ def test_who_acknowledges_while_the_relay_stops_is_told_to_come_again():
         subscribing = bed.relay.late("Subscribe", requests(bed.relay.pb.SubscribeRequest(
             consumer_id="me", from_checkpoint=True, after=marker)))
         live = bed.relay.subscribe()
+        own = {"fetch", "checkpoints"}
+        assert own <= threads(pid)
         for call in (acknowledging, subscribing, live):
             call.initial_metadata()
         os.kill(pid, signal.SIGTERM)
         assert refused(live).code() == grpc.StatusCode.UNAVAILABLE
-        time.sleep(0.3)  # and by now its threads have ended
+        wait_for(lambda: not own & threads(pid), 10, "its threads to end")
         may_send.set()
         errors = [refused(acknowledging), refused(subscribing)]
         assert [e.code() for e in errors] == [grpc.StatusCode.UNAVAILABLE] * 2, errors
