@@ -94,22 +94,32 @@ static void obey(struct mr_control *control, uint64_t number, enum mr_directive 
     static const char *const names[] = {"run", "quiesce", "drain"};
     control->directive_number = number;
     control->directive = directive;
-    control->paused = directive == MR_DIRECTIVE_QUIESCE;
-    uint64_t paused = 0;
-    if (control->paused) {
-        /* Stated before the supervisor switches: a puller that dies in between leaves a successor
-         * who finds in the new rings how far the old ones were fed. */
-        if (control->set_next != 0)
-            mr_rings_publish(&control->sets[control->current ^ 1],
-                             mr_rings_fed(mr_control_rings(control)));
-        MR_CRASH("control.stated");
-        paused = 1 + number;
-    }
-    atomic_store_explicit(&control->process->cell->feed_paused, paused, memory_order_release);
-    if (paused != 0)
-        MR_CRASH("control.paused");
+    control->paused = false;
+    atomic_store_explicit(&control->process->cell->feed_paused, 0, memory_order_release);
     mr_log_info("control", "directive", "directive=%s number=%llu fed=%llu", names[directive],
                 (unsigned long long)number, (unsigned long long)control->feed->sequence);
+}
+
+/* QUIESCE. Not while some ring is ahead of the feed, as a predecessor leaves them who died between
+ * publishing two of them: the publisher could pass nothing of what is in that ring. */
+static void pause_feed(struct mr_control *control)
+{
+    struct mr_rings *rings = mr_control_rings(control);
+    if (control->directive != MR_DIRECTIVE_QUIESCE || control->paused ||
+        control->feed->sequence < rings->repeat_through)
+        return;
+    control->paused = true;
+    /* Stated before the supervisor switches: a puller that dies in between leaves a successor who
+     * finds in the new rings how far the old ones were fed. */
+    if (control->set_next != 0)
+        mr_rings_publish(&control->sets[control->current ^ 1], mr_rings_fed(rings));
+    MR_CRASH("control.stated");
+    atomic_store_explicit(&control->process->cell->feed_paused, 1 + control->directive_number,
+                          memory_order_release);
+    MR_CRASH("control.paused");
+    mr_log_info("control", "feed_paused", "number=%llu fed=%llu",
+                (unsigned long long)control->directive_number,
+                (unsigned long long)control->feed->sequence);
 }
 
 enum mr_rc mr_control_turn(struct mr_control *control, struct mr_err *err)
@@ -124,13 +134,16 @@ enum mr_rc mr_control_turn(struct mr_control *control, struct mr_err *err)
         rc = switch_set(control, set, err);
     else if (next != control->set_next)
         rc = follow_next(control, next, err);
-    if (rc != MR_OK || number == control->directive_number)
+    if (rc != MR_OK)
         return rc;
-    if (control->set_next != 0)
-        MR_CRASH("control.told");
-    uint32_t directive = atomic_load_explicit(&board->directive, memory_order_relaxed);
-    if (directive > MR_DIRECTIVE_DRAIN)
-        return mr_reject(err, MR_CORRUPT, "board: directive %u is unknown", directive);
-    obey(control, number, (enum mr_directive)directive);
+    if (number != control->directive_number) {
+        if (control->set_next != 0)
+            MR_CRASH("control.told");
+        uint32_t directive = atomic_load_explicit(&board->directive, memory_order_relaxed);
+        if (directive > MR_DIRECTIVE_DRAIN)
+            return mr_reject(err, MR_CORRUPT, "board: directive %u is unknown", directive);
+        obey(control, number, (enum mr_directive)directive);
+    }
+    pause_feed(control);
     return MR_OK;
 }

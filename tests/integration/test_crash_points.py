@@ -6,9 +6,11 @@ points that do not get into each other's way share a run. Run with a test build:
 """
 
 import os
+import re
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -16,6 +18,7 @@ import pytest
 from bed import Bed
 from consumer import Relay, flatten, sequence_of
 from instance import Instance, bin_dir, free_port, wait_for
+from pg import Cluster
 
 
 def is_test_build():
@@ -174,6 +177,31 @@ def test_a_crash_while_scaling_loses_nothing(name, tmp_path, monkeypatch):
             raise AssertionError(f"{error}\n{bed.instance.log_tail(80)}") from None
         finally:
             keeper.end()
+
+
+def test_a_change_of_shards_succeeds_behind_a_death_between_publishing_two_rings(tmp_path, monkeypatch):
+    """Nothing is fed before, so the first two passes are those of the start, and the third one is between the rings. The
+    new matchers are slow to be ready and the puller to come back: it finds that it has to stand still."""
+    points = [f"{PULLER}@feed.published:3", f"{MATCHER}@matcher.generation:1~700"]
+    crashes = Crashes(points, tmp_path, monkeypatch)
+    with Cluster() as cluster:
+        cluster.execute("CREATE TABLE t (id int PRIMARY KEY)")
+        with Instance({"source.kind": "postgres", "postgres.url": cluster.dsn(), "matcher.shards": 2,
+                       "checkpoint.interval": "50ms", "supervisor.backoff_min": "1s", "supervisor.backoff_max": "1s"}) as instance:
+            instance.start()
+            wait_for(lambda: cluster.execute("SELECT 1 FROM pg_replication_slots WHERE active"), 20, "the stream")
+            with ThreadPoolExecutor() as pool:
+                change = pool.submit(instance.command, "scale", "3")
+                wait_for(lambda: re.search(r"rings_attached process=puller generation=2", instance.log_tail(200)), 10,
+                         "the puller to take the new rings")
+                cluster.execute("INSERT INTO t SELECT generate_series(1, 100)")
+                done = change.result()
+            assert done.returncode == 0, (done.stdout, done.stderr, instance.log_tail())
+            assert not crashes.missing()
+            assert " died process=supervisor child=puller" in instance.log_tail(200)
+            end = cluster.value("SELECT pg_current_wal_lsn() - '0/0'")
+            wait_for(lambda: cluster.value("SELECT confirmed_flush_lsn - '0/0' FROM pg_replication_slots") >= end, 20,
+                     "the checkpoint behind everything")
 
 
 def test_what_the_board_does_not_announce_yet_reaches_no_consumer_of_the_log(monkeypatch):

@@ -402,6 +402,37 @@ static void a_change_of_rings_that_is_given_up_leaves_the_old_ones_in_force(void
     end(b);
 }
 
+static void after_a_death_between_two_rings_it_stands_still_only_when_they_are_even(void **state)
+{
+    struct bench *b = *state;
+    struct mr_board_shm *board = b->process.board.shm;
+    uint32_t fed;
+    ok(b, start(b));
+    for (uint32_t i = 1; i <= 20; i++)
+        take(b, (char[]){(char)('a' + i), '\0'}, i);
+    seal(b);
+    struct mr_rings *rings = mr_control_rings(&b->control);
+    for (uint64_t i = 1; i <= 20; i++) {
+        struct mr_log_record record;
+        assert_int_equal(mr_log_batch_record(b->log, i, &record), MR_OK);
+        ok(b, mr_rings_put(rings, &record, &b->err));
+    }
+    mr_ring_publish(&rings->ring[0], rings->ring[0].note);
+    end(b);
+    atomic_store(&board->directive, MR_DIRECTIVE_QUIESCE);
+    atomic_store(&board->directive_number, 1);
+    ok(b, start(b));
+    ok(b, mr_control_turn(&b->control, &b->err));
+    assert_int_equal(atomic_load(&b->process.cell->feed_paused), 0);
+    ok(b, feed_all(b, &fed));
+    ok(b, mr_control_turn(&b->control, &b->err));
+    assert_int_equal(atomic_load(&b->process.cell->feed_paused), 2);
+    rings = mr_control_rings(&b->control);
+    for (uint32_t i = 0; i < SHARDS; i++)
+        assert_int_equal(rings->fed[i], 20);
+    end(b);
+}
+
 /* A source that notes what it is told. */
 static struct {
     uint32_t calls, last;
@@ -559,6 +590,7 @@ int main(void)
         with_bench(a_record_that_is_no_event_is_corruption_and_not_fed),
         with_bench(a_board_that_makes_no_sense_is_refused),
         with_bench(a_change_of_rings_that_is_given_up_leaves_the_old_ones_in_force),
+        with_bench(after_a_death_between_two_rings_it_stands_still_only_when_they_are_even),
         with_bench(the_queue_of_positions_is_thinned_and_never_runs_ahead),
         with_bench(what_retention_removes_first_holds_up_no_confirmation),
         with_bench(a_position_is_confirmed_once_it_is_on_disk_itself),
