@@ -174,8 +174,11 @@ enum mr_rc mr_durable_open(struct mr_pump *pump, struct mr_err *err)
     if (rc != MR_OK)
         return rc;
     durable->open = true;
-    mr_gauge(pump->cell, MR_COUNTER_DURABLE, 0); /* of a predecessor */
-    mr_gauge(pump->cell, MR_COUNTER_SUBSCRIPTIONS, 0);
+    static const enum mr_counter counted_up[] = {MR_COUNTER_SUBSCRIPTIONS, MR_COUNTER_DURABLE,
+                                                 MR_COUNTER_QUARANTINED,
+                                                 MR_COUNTER_SNAPSHOTS_WAITING};
+    for (size_t i = 0; i < sizeof counted_up / sizeof *counted_up; i++)
+        mr_gauge(pump->cell, counted_up[i], 0); /* a predecessor's are gone */
     if (strcmp(pump->config->subscriptions_store.text, "memory") == 0)
         return MR_OK;
     struct mr_store *store;

@@ -20,11 +20,14 @@ static enum mr_rc load(const struct mr_grpc_tls *tls, grpc_ssl_server_certificat
                        struct mr_err *err)
 {
     char *texts[FILE_COUNT] = {NULL};
-    bool ok = true;
-    for (int i = 0; i < FILE_COUNT && ok; i++)
-        if (*tls->paths[i])
-            ok = (texts[i] = mr_pem_read(options[i], tls->paths[i], err)) != NULL;
-    if (ok) {
+    enum mr_rc rc = MR_OK;
+    for (int i = 0; i < FILE_COUNT && rc == MR_OK; i++)
+        if (*tls->paths[i] && !(texts[i] = mr_pem_read(options[i], tls->paths[i], err)))
+            rc = MR_USAGE;
+    if (rc == MR_OK)
+        rc = mr_pem_check_pair(
+            &(struct mr_pem_pair){tls->paths[0], texts[0], tls->paths[1], texts[1]}, err);
+    if (rc == MR_OK) {
         grpc_ssl_pem_key_cert_pair pair = {.private_key = texts[1], .cert_chain = texts[0]};
         /* gRPC wants an authority even when it asks no client for a certificate. */
         *out = grpc_ssl_server_certificate_config_create(texts[2] ? texts[2] : texts[0], &pair, 1);
@@ -33,7 +36,7 @@ static enum mr_rc load(const struct mr_grpc_tls *tls, grpc_ssl_server_certificat
         explicit_bzero(texts[1], strlen(texts[1]));
     for (int i = 0; i < FILE_COUNT; i++)
         free(texts[i]);
-    return ok ? MR_OK : MR_USAGE;
+    return rc;
 }
 
 /* gRPC asks before each handshake, from the one thread that runs its queue. */

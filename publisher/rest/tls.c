@@ -77,6 +77,10 @@ static enum mr_rc load(const struct mr_config *config, struct generation **out, 
     if (read_file("tls.certificate", path, &chain, err) &&
         read_file("tls.key", config->tls_key.text, &key, err))
         rc = import(g, &chain, &key, path, err);
+    if (rc == MR_OK)
+        rc = mr_pem_check_pair(
+            &(struct mr_pem_pair){path, (char *)chain.data, config->tls_key.text, (char *)key.data},
+            err);
     if (key.data)
         gnutls_memset(key.data, 0, key.size);
     free(chain.data);

@@ -132,6 +132,7 @@ static enum mr_rc sink_open(struct mr_sink **out, const struct mr_config *config
         sink_free(g);
         return rc;
     }
+    mr_gauge(cell, MR_COUNTER_GATEWAYS, 0); /* of a predecessor */
     g->streams.answer = answer;
     g->streams.answer_context = g;
     rc = open_server(g, err);

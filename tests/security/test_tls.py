@@ -5,6 +5,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import time
 import warnings
 
 import grpc
@@ -146,6 +147,30 @@ def test_a_new_client_authority_is_taken_over_and_the_old_one_no_longer_counts(b
     finally:
         put(before)
     wait_for(lambda: status(bed.authority) == 200, 10, "the old authority again")
+
+
+def test_a_certificate_without_its_key_is_not_taken_and_the_old_pair_goes_on(bed):
+    ports = (bed.instance.rest_port, bed.instance.grpc_port)
+    before = [served(port) for port in ports]
+    certificate, key = bed.authority.issue("alone")
+    os.replace(certificate, bed.files[0])
+    for _ in range(5):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert [served(port) for port in ports] == before
+        time.sleep(0.3)
+    assert f"tls.key {bed.files[1]}: it is not the key of tls.certificate {bed.files[0]}" in bed.instance.log_tail(200)
+    os.replace(key, bed.files[1])
+    for port, old in zip(ports, before):
+        wait_for(lambda p=port, o=old: served(p) not in (None, o), 10, f"the new certificate on port {port}")
+
+
+def test_a_certificate_with_the_key_of_another_is_refused_at_start(tmp_path):
+    authority = Authority(tmp_path)
+    certificate, other = authority.issue("server")[0], authority.issue("other")[1]
+    with RestInstance({"tls.certificate": certificate, "tls.key": other}) as one:
+        one.start(ready_seconds=0)
+        wait_for(lambda: "it is not the key of tls.certificate" in one.log_tail(200), 20, "the reason")
 
 
 def test_a_new_certificate_is_taken_over_without_a_restart(bed):

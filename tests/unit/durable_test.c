@@ -396,6 +396,20 @@ static void a_long_registration_is_answered_when_the_publisher_stops(void **stat
     free_long(a);
 }
 
+static void gauges_of_a_publisher_that_died_do_not_stay(void **state)
+{
+    (void)state;
+    static const enum mr_counter gauges[] = {MR_COUNTER_SUBSCRIPTIONS, MR_COUNTER_DURABLE,
+                                             MR_COUNTER_QUARANTINED, MR_COUNTER_SNAPSHOTS_WAITING};
+    start_with("memory", 1);
+    for (size_t i = 0; i < sizeof gauges / sizeof *gauges; i++)
+        mr_gauge(pump->cell, gauges[i], 7);
+    restart();
+    for (size_t i = 0; i < sizeof gauges / sizeof *gauges; i++)
+        assert_int_equal(mr_counter_get(pump->cell, gauges[i]), 0);
+    stop();
+}
+
 /* How often a text is in another. */
 static uint32_t count_of(struct mr_str text, const char *what)
 {
@@ -526,6 +540,7 @@ int main(void)
         cmocka_unit_test(replacements_that_race_for_the_last_place_of_a_database_get_it_once),
         cmocka_unit_test(nobody_is_told_that_filters_are_replaced_by_a_publisher_that_stops_before),
         cmocka_unit_test(a_renewal_while_filters_are_replaced_leaves_the_new_ones_in_the_store),
+        cmocka_unit_test(gauges_of_a_publisher_that_died_do_not_stay),
         cmocka_unit_test(a_long_registration_goes_on_turn_by_turn),
         cmocka_unit_test(a_long_registration_is_answered_when_the_publisher_stops),
         cmocka_unit_test(a_renewal_behind_a_long_registration_comes_in_time_all_the_same),
