@@ -35,14 +35,15 @@ enum mr_catchup_phase {
 struct mr_gateway;
 struct mr_catchup_pump {
     enum mr_catchup_phase phase;
-    struct mr_gateway *gateway; /* NULL: closed */
-    uint32_t live_count;        /* members whose subscriptions are still there */
-    bool told;                  /* of a snapshot: its end has been */
-    bool told_short;            /* the log has a line of what ran out */
-    bool surveys;               /* the same: it is one of the few in their first pass */
-    uint32_t unapplied;         /* of these: not yet known to every shard */
-    uint64_t shards_after;      /* behind this every shard matches for all members */
-    uint64_t through;           /* delivered */
+    struct mr_gateway *gateway;         /* NULL: closed */
+    TAILQ_ENTRY(mr_catchup) of_gateway; /* while it is set */
+    uint32_t live_count;                /* members whose subscriptions are still there */
+    bool told;                          /* of a snapshot: its end has been */
+    bool told_short;                    /* the log has a line of what ran out */
+    bool surveys;                       /* the same: it is one of the few in their first pass */
+    uint32_t unapplied;                 /* of these: not yet known to every shard */
+    uint64_t shards_after;              /* behind this every shard matches for all members */
+    uint64_t through;                   /* delivered */
     uint64_t formed_ns, joined_ns, submitted_ns;
     bool holding; /* live matches behind hold_after go into hold */
     uint64_t hold_after;

@@ -17,7 +17,7 @@ static void stop_resuming(struct mr_pump *pump, struct mr_gateway *named)
         s->state = s->applied ? MR_SUB_LIVE : MR_SUB_ANNOUNCED;
         s->active_after = s->applied ? (after > pump->merged ? after : pump->merged) : UINT64_MAX;
     }
-    mr_resume_close_gateway(&pump->resume, named);
+    mr_resume_close_gateway(named);
 }
 
 /* Nobody speaks for it now; that its stream was cut does not concern the next one. */

@@ -188,7 +188,7 @@ static void close_gateway(struct mr_pump *pump, struct mr_gateway *gateway, uint
     while (!TAILQ_EMPTY(&gateway->subscriptions))
         mr_pump_end(pump, TAILQ_FIRST(&gateway->subscriptions));
     mr_durable_unbind(pump, gateway, now_ns);
-    mr_resume_close_gateway(&pump->resume, gateway);
+    mr_resume_close_gateway(gateway);
     mr_gateway_remove(&pump->table, gateway);
 }
 
@@ -214,9 +214,9 @@ static void acknowledge(struct mr_pump *pump, const struct mr_gateway *gateway,
                         int64_t timestamp_ms, bool resync)
 {
     char text[MR_MARKER_TEXT_MAX];
-    uint64_t through = mr_resume_progress(&pump->resume, gateway, pump->merged);
+    uint64_t through = mr_resume_progress(gateway, pump->merged);
     if (gateway->bound)
-        through = mr_resume_progress(&pump->resume, gateway->bound, through);
+        through = mr_resume_progress(gateway->bound, through);
     struct mr_marker marker = {.log_id = pump->deliverer.log_id, .sequence = through};
     struct mr_str progress = {text, mr_marker_format(marker, text)};
     enum mr_rc rc =

@@ -73,6 +73,8 @@ static void end_snapshot(struct mr_resume *resume, struct mr_catchup *c)
 static void drop(struct mr_resume *resume, struct mr_catchup *c)
 {
     end_snapshot(resume, c);
+    if (c->pump.gateway)
+        TAILQ_REMOVE(&c->pump.gateway->catchups, c, pump.of_gateway);
     TAILQ_REMOVE(&resume->all, c, all);
     resume->count--;
     mr_catchup_destroy(&c);
@@ -94,15 +96,14 @@ static bool is_far(uint64_t a, uint64_t b)
 }
 
 /* The one that begins nearest to a place. NULL: it takes one of its own. */
-static struct mr_catchup *find_forming(const struct mr_resume *resume,
-                                       const struct mr_gateway *gateway, uint64_t after)
+static struct mr_catchup *find_forming(const struct mr_gateway *gateway, uint64_t after)
 {
     struct mr_catchup *c, *nearest = NULL;
     uint64_t nearest_by = UINT64_MAX;
     uint32_t forming = 0;
-    TAILQ_FOREACH(c, &resume->all, all)
+    TAILQ_FOREACH(c, &gateway->catchups, pump.of_gateway)
     {
-        if (c->pump.gateway != gateway || c->pump.phase != MR_CATCHUP_FORMING || c->snapshot)
+        if (c->pump.phase != MR_CATCHUP_FORMING || c->snapshot)
             continue;
         uint64_t by = c->from > after ? c->from - after : after - c->from;
         forming++;
@@ -115,17 +116,16 @@ static struct mr_catchup *find_forming(const struct mr_resume *resume,
 }
 
 /* May it begin to read? Those of its gateway that wait longer go first. */
-static bool may_read(const struct mr_resume *resume, const struct mr_catchup *c)
+static bool may_read(const struct mr_catchup *c)
 {
     const struct mr_catchup *other;
     uint32_t count = 0;
     bool behind = false; /* in the list */
-    TAILQ_FOREACH(other, &resume->all, all)
+    TAILQ_FOREACH(other, &c->pump.gateway->catchups, pump.of_gateway)
     {
         bool forming = other->pump.phase == MR_CATCHUP_FORMING;
         behind = behind || other == c;
-        if (other == c || other->pump.gateway != c->pump.gateway || other->snapshot ||
-            (forming && behind))
+        if (other == c || other->snapshot || (forming && behind))
             continue;
         if (!forming && !is_far(other->pump.through, c->from))
             return false;
@@ -147,6 +147,7 @@ static enum mr_rc form(struct mr_resume *resume, struct mr_gateway *gateway, uin
     c->pump.formed_ns = now_ns;
     c->shares_reader = resume->count++ >= READERS_MAX;
     mr_backlog_init(&c->pump.hold, resume->hold_bytes_max);
+    TAILQ_INSERT_TAIL(&gateway->catchups, c, pump.of_gateway);
     TAILQ_INSERT_TAIL(&resume->all, c, all);
     return MR_OK;
 }
@@ -178,7 +179,7 @@ enum mr_rc mr_resume_join(struct mr_resume *resume, struct mr_subscription *s, u
                           uint64_t now_ns, struct mr_err *err)
 {
     MR_ASSERT(s->state != MR_SUB_RESUMING && (s->applied || s->state == MR_SUB_ANNOUNCED));
-    struct mr_catchup *c = find_forming(resume, s->gateway, after);
+    struct mr_catchup *c = find_forming(s->gateway, after);
     enum mr_rc rc = c ? MR_OK : form(resume, s->gateway, now_ns, &c, err);
     if (rc != MR_OK)
         return rc;
@@ -218,12 +219,13 @@ void mr_resume_leave(struct mr_subscription *s)
     s->catchup = NULL;
 }
 
-void mr_resume_close_gateway(struct mr_resume *resume, const struct mr_gateway *gateway)
+void mr_resume_close_gateway(struct mr_gateway *gateway)
 {
     struct mr_catchup *c;
-    TAILQ_FOREACH(c, &resume->all, all)
-    if (c->pump.gateway == gateway)
+    while ((c = TAILQ_FIRST(&gateway->catchups)) != NULL) {
+        TAILQ_REMOVE(&gateway->catchups, c, pump.of_gateway);
         c->pump.gateway = NULL;
+    }
 }
 
 static void *grown(void *items, uint32_t *max, size_t item_bytes)
@@ -474,7 +476,7 @@ static enum mr_rc work_on(struct mr_resume *resume, struct mr_catchup *c,
     if (pump->phase == MR_CATCHUP_FORMING) {
         if ((turn->now_ns - pump->joined_ns >= QUIET_NS ||
              turn->now_ns - pump->formed_ns >= FORMING_NS) &&
-            may_read(resume, c))
+            may_read(c))
             submit(resume, c, turn->now_ns);
         else
             resume->waits = true;
@@ -514,14 +516,11 @@ enum mr_rc mr_resume_work(struct mr_resume *resume, struct mr_resume_turn *turn,
     return MR_OK;
 }
 
-uint64_t mr_resume_progress(const struct mr_resume *resume, const struct mr_gateway *gateway,
-                            uint64_t merged)
+uint64_t mr_resume_progress(const struct mr_gateway *gateway, uint64_t merged)
 {
     const struct mr_catchup *c;
-    TAILQ_FOREACH(c, &resume->all, all)
+    TAILQ_FOREACH(c, &gateway->catchups, pump.of_gateway)
     {
-        if (c->pump.gateway != gateway)
-            continue;
         /* The thread may own c->from now; the pump's copy of it is set by the first submit. */
         uint64_t through = c->pump.phase == MR_CATCHUP_FORMING ? c->from : c->pump.through;
         merged = through < merged ? through : merged;

@@ -6,8 +6,6 @@
 #include "publisher/catchup.h"
 #include "publisher/deliver.h"
 
-TAILQ_HEAD(mr_catchup_list, mr_catchup);
-
 struct mr_resume {
     struct mr_catchup_worker *worker;
     struct mr_subscriptions *table;
@@ -55,7 +53,7 @@ MR_MUST_USE enum mr_rc mr_resume_snapshot(struct mr_resume *resume,
 void mr_resume_applied(struct mr_subscription *subscription, uint64_t shards_after);
 /* It ends. */
 void mr_resume_leave(struct mr_subscription *subscription);
-void mr_resume_close_gateway(struct mr_resume *resume, const struct mr_gateway *gateway);
+void mr_resume_close_gateway(struct mr_gateway *gateway);
 
 /* A live match of a RESUMING subscription, id with its tag; then, once for the event, keep it for
  * those who hold. */
@@ -69,6 +67,5 @@ MR_MUST_USE enum mr_rc mr_resume_work(struct mr_resume *resume, struct mr_resume
                                       struct mr_err *err);
 
 /* Through which sequence the gateway has everything: merged, or less while it catches up. */
-uint64_t mr_resume_progress(const struct mr_resume *resume, const struct mr_gateway *gateway,
-                            uint64_t merged);
+uint64_t mr_resume_progress(const struct mr_gateway *gateway, uint64_t merged);
 #endif

@@ -66,6 +66,7 @@ enum mr_rc mr_gateway_add(struct mr_subscriptions *table, mr_gateway_id id, stru
         return mr_fail(err, MR_FATAL, "add gateway %" PRIu64, id);
     gateway->id = gateway->stream = id;
     TAILQ_INIT(&gateway->subscriptions);
+    TAILQ_INIT(&gateway->catchups);
     struct mr_gateway **bucket = &table->gateway_buckets[id % GATEWAY_BUCKETS];
     gateway->hash_next = *bucket;
     *bucket = gateway;
@@ -137,6 +138,7 @@ struct mr_gateway *mr_gateway_find(const struct mr_subscriptions *table, mr_gate
 
 void mr_gateway_remove(struct mr_subscriptions *table, struct mr_gateway *gateway)
 {
+    MR_ASSERT_SLOW(TAILQ_EMPTY(&gateway->catchups));
     MR_ASSERT(gateway->subscription_count == 0 && gateway->hit_count == 0 && !gateway->bound);
     if (gateway->name.len > 0)
         unlink_name(table, gateway);

@@ -11,6 +11,7 @@
 #include "publisher/sink.h"
 
 struct mr_catchup;
+TAILQ_HEAD(mr_catchup_list, mr_catchup);
 
 enum mr_subscription_state {
     MR_SUB_FREE,
@@ -83,7 +84,8 @@ struct mr_gateway {
     bool own;        /* a sink itself: mr_gateway_set_own */
     bool cut;        /* a delivery was refused for good; its CLOSE is on the way */
     struct mr_subscription_list subscriptions;
-    struct mr_catchup *snapshot; /* the one that is on its way to it; borrowed */
+    struct mr_catchup_list catchups; /* resume.c; in the order in which they were made */
+    struct mr_catchup *snapshot;     /* the one that is on its way to it; borrowed */
     struct mr_gateway *hash_next, *name_next;
     TAILQ_ENTRY(mr_gateway) all;
     /* Of the event that is being delivered. */
