@@ -347,7 +347,7 @@ def test_slot_dropped(cluster, source, policy):
 
 def acknowledged(cluster, source):
     end = cluster.value("SELECT pg_current_wal_flush_lsn() - '0/0'")
-    source.wait_for(lambda: slot_place(cluster) >= end, "the acknowledgement")
+    source.wait_for(lambda: slot_place(cluster) >= end, "the acknowledgement", 60)
 
 
 def run_past_a_copy(cluster, source):
