@@ -418,6 +418,13 @@ def test_a_promoted_standby_is_read_on_if_it_has_what_was_read():
         cluster.execute("INSERT INTO t VALUES (3)")
         one.has(3)
         assert one.ids() == ["1", "2", "3"]
+        one.stop()
+        go_back_to_the_copy(cluster)  # the old primary, which went on by itself
+        cluster.start()
+        for _ in range(4):
+            cluster.execute("INSERT INTO t SELECT max(id) + 1 FROM t", "SELECT pg_switch_wal()")
+        one.start().wait_for(lambda: "is on timeline 1, which does not come from timeline 2; changes since" in one.words(),
+                             "the refusal")
 
 
 def test_a_promoted_standby_that_lacks_what_was_read_is_not_read_on():
