@@ -210,7 +210,7 @@ static void who_resumes_far_from_another_does_not_wait_for_it(void **state)
     (void)state;
     start(1, 13);
     gateway(MR_REQUEST_OPEN, 1);
-    bed_append(&bed, 70000);
+    bed_append(&bed, 66000);
     settle();
     test_sink.fill = 0.9;
     subscribe(1, "old", 0, -1, marker_text(pump->deliverer.log_id, 0));
@@ -219,7 +219,7 @@ static void who_resumes_far_from_another_does_not_wait_for_it(void **state)
         usleep(1000);
     }
     subscribe(1, "older", 0, -1, marker_text(pump->deliverer.log_id, 20));
-    subscribe(1, "new", 0, -1, marker_text(pump->deliverer.log_id, 69990));
+    subscribe(1, "new", 0, -1, marker_text(pump->deliverer.log_id, 65990));
     for (int i = 0; i < 40; i++) {
         turn();
         usleep(1000);
@@ -251,10 +251,10 @@ static uint32_t open_files(void)
 
 static void many_gateways_that_resume_at_once_need_few_descriptors(void **state)
 {
-    enum { GATEWAYS = 100, DESCRIPTORS = 2 * 64 + 16 };
+    enum { GATEWAYS = 90, DESCRIPTORS = 2 * 64 + 16 };
     (void)state;
     start(2, 14);
-    bed_append(&bed, 3000);
+    bed_append(&bed, 400);
     settle();
     uint32_t before = open_files();
     test_sink.fill = 0.9;
