@@ -237,7 +237,7 @@ static bool begin_at_checkpoint(struct mr_consumer *c)
     struct mr_checkpoint_key key;
     struct mr_checkpoint_value value;
     struct mr_err err = {.rc = MR_OK};
-    if (c->follow.consumer_id.len == 0)
+    if (c->follow.consumer_id.len == 0 || !c->follow.from_checkpoint)
         return false;
     mr_checkpoint_key(&key, c->follow.consumer_id, (struct mr_str){NULL, 0});
     enum mr_rc rc = mr_checkpoints_get(c->relay->checkpoints, &key, &value, &err);
@@ -247,14 +247,14 @@ static bool begin_at_checkpoint(struct mr_consumer *c)
         mr_consumer_end(c, GRPC_STATUS_INTERNAL, err.text);
         return true;
     }
-    if (value.rebuild && c->follow.rebuild && c->follow.from_checkpoint) {
+    if (value.rebuild && c->follow.rebuild) {
         /* A place of another log, or none, is before all that there is. */
         c->position = value.log_id == mr_relay_log_id(c->relay) ? value.sequence : 0;
         mr_consumer_rebuild(c, "not_rebuilt");
         mr_consumer_step(c, mr_clock_ns());
         return true;
     }
-    if (!c->follow.from_checkpoint || value.log_id == 0)
+    if (value.log_id == 0)
         return false;
     c->acknowledges = true;
     c->acknowledged = value.sequence;

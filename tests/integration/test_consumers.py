@@ -311,13 +311,13 @@ class Reader(threading.Thread):
 
 
 def test_who_has_acknowledged_all_that_it_got_is_not_behind_while_others_are_written(tmp_path):
-    with LineBed(tmp_path / "lines", **{"relay.lag_soft_time": "300ms", "relay.lag_hard_time": "600ms"}) as bed:
+    with LineBed(tmp_path / "lines", **{"relay.lag_soft_time": "800ms", "relay.lag_hard_time": "1200ms"}) as bed:
         reader = Reader(bed.relay.subscribe(consumer_id="quiet", after="e30", batch=True, rebuild=True,
                                             collections=["orders"]))
         bed.append("orders", "o1")
         first = wait_for(reader.events, 10, "the first event")[0]
         bed.relay.acknowledge("quiet", first.progress)
-        for i in range(30):
+        for i in range(40):
             bed.append("users", f"u{i}")
             time.sleep(0.05)
         assert not reader.notices(), reader.notices()
@@ -330,13 +330,13 @@ def follow(bed, after="e30", **more):
 
 
 def test_a_place_of_one_collection_moves_the_streams_of_that_collection_only(tmp_path):
-    with LineBed(tmp_path / "lines", **{"relay.lag_soft_events": "100", "relay.lag_hard_events": "200"}) as bed:
+    with LineBed(tmp_path / "lines", **{"relay.lag_soft_time": "1s", "relay.lag_hard_time": "2s"}) as bed:
         orders, users = follow(bed, collections=["orders"]), follow(bed, collections=["users"])
         wait_for(lambda: orders.messages and users.messages, 10, "both streams to be live")
-        for i in range(150):
+        for i in range(3):
             bed.append("orders", f"o{i}")
             bed.append("users", f"u{i}")
-        wait_for(lambda: len(orders.events()) == len(users.events()) == 150, 10, "the events")
+        wait_for(lambda: len(orders.events()) == len(users.events()) == 3, 10, "the events")
         bed.relay.acknowledge("me", orders.events()[-1].progress, collection="orders")
         bed.relay.acknowledge("me", users.events()[0].progress, collection="users")
         wait_for(lambda: [m for m in users.messages if m.HasField("rebuild")], 10, "the rebuild of users")

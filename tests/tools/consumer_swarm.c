@@ -454,6 +454,8 @@ int main(int argc, char **argv)
     double seconds = (double)(mr_clock_ns() - begin_ns) / 1e9;
     if (check_log(reader, &checked, &err) != MR_OK)
         blame(err.text, 0, checked, last);
+    mr_log_reader_close(&reader);
+    free(seen);
     printf("{\"consumers\": %" PRIu64 ", \"done\": %" PRIu64 ", \"events\": %" PRIu64
            ", \"cuts\": %" PRIu64 ", \"checked\": %" PRIu64 ", \"wrong\": %" PRIu64
            ", \"late\": %s, \"seconds\": %.2f, \"problem\": \"%s\"}\n",
