@@ -137,9 +137,10 @@ static void on_signal(struct mr_supervisor *s, uint64_t now_ns)
     }
     mr_log_info("supervisor", "signal", "number=%u from=%u", info.ssi_signo, info.ssi_pid);
     if (info.ssi_signo == SIGHUP) {
+        s->reload_again = s->task == MR_TASK_SCALE || s->task == MR_TASK_RELOAD;
         if (s->task == MR_TASK_NONE)
             mr_reload_begin(s, MR_CONTROL_NOBODY, now_ns);
-        else
+        else if (!s->reload_again)
             mr_log_warn("supervisor", "reload_refused", "why=\"the instance is %s\"",
                         mr_status_word(s));
     } else if (s->task == MR_TASK_STOP) {
@@ -191,6 +192,10 @@ static void turn(struct mr_supervisor *s, uint64_t now_ns, uint64_t *next_ns)
         mr_stop_at_once(s, MR_USAGE,
                         s->children.refusal); /* a wrong configuration never got to run */
     mr_progress_work(s, now_ns);
+    if (s->reload_again && s->task == MR_TASK_NONE) {
+        s->reload_again = false;
+        mr_reload_begin(s, MR_CONTROL_NOBODY, now_ns);
+    }
     if (s->task == MR_TASK_SCALE)
         mr_scale_work(s, now_ns);
     if (s->task == MR_TASK_RELOAD)

@@ -75,6 +75,7 @@ struct mr_supervisor {
     uint32_t task_client; /* whom to answer at its end; MR_CONTROL_NOBODY */
     struct mr_scale scale;
     struct mr_reload reload;
+    bool reload_again; /* SIGHUP came during a scale or a reload: nobody would hear "not now" */
     struct mr_stop stop;
     bool done;
     struct mr_err outcome; /* rc is what the process exits with */

@@ -253,3 +253,19 @@ def test_a_process_that_is_stopped_while_it_starts_or_leaves_is_not_waited_for()
         os.kill(int(re.findall(r"child=puller child_pid=(\d+)", bed.log())[-1]), signal.SIGSTOP)
         assert bed.wait_exit(3) == 0
         assert bed.segments() == [] and bed.children() == []
+
+
+def test_a_sighup_while_a_reload_is_under_way_is_not_lost(bed):
+    bed.start()
+    leave_one_stopping(bed)
+    with asked(bed, "reload") as reload:
+        wait_stopping(bed, "publisher")
+        bed.settings["generator.rate"] = 78
+        bed.write_config()
+        bed.process.send_signal(signal.SIGHUP)
+        bed.wait_log("signal .*number=1 ")
+        bed.tell("publisher", "ready")
+        assert reload.wait(5) == 0
+    wait_for(lambda: bed.started("puller")[-1] == ["puller", "78"], 5, "the change to be taken over")
+    wait_for(lambda: bed.ask()["state"] == "running", 5, "the instance to run")
+    stop_clean(bed)
