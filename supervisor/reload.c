@@ -55,7 +55,9 @@ static enum mr_rc take_over(struct mr_supervisor *s, const struct mr_config *nex
                          "and start it again",
                          next->publisher_subscriptions_max);
     uint64_t shards = s->config.matcher_shards;
-    enum mr_rc rc = mr_children_configure(&s->children, next, err);
+    enum mr_rc rc = mr_supervisor_check_stdin(next, err);
+    if (rc == MR_OK)
+        rc = mr_children_configure(&s->children, next, err);
     if (rc != MR_OK)
         return rc;
     uint32_t readers = mr_config_changed_readers(&s->loaded, next) | s->reload.left;

@@ -319,7 +319,7 @@ static enum mr_rc open_progress(struct mr_supervisor *s, struct mr_err *err)
     return rc;
 }
 
-static enum mr_rc check_stdin(const struct mr_config *config, struct mr_err *err)
+enum mr_rc mr_supervisor_check_stdin(const struct mr_config *config, struct mr_err *err)
 {
     bool wanted = strcmp(config->source_kind.text, "ndjson") == 0 &&
                   strcmp(config->ndjson_path.text, "-") == 0;
@@ -335,7 +335,7 @@ static enum mr_rc open_all(struct mr_supervisor *s, struct mr_err *err)
 {
     uint64_t ring_set = mr_ring_set_pack(1, (uint32_t)s->config.matcher_shards);
     s->generation_last = 1;
-    enum mr_rc rc = check_stdin(&s->config, err);
+    enum mr_rc rc = mr_supervisor_check_stdin(&s->config, err);
     if (rc == MR_OK)
         rc = open_events(s, err);
     if (rc == MR_OK)

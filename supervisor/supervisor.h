@@ -89,6 +89,9 @@ int mr_supervisor_run(const struct mr_config_source *source);
 void mr_supervisor_direct(struct mr_supervisor *s, enum mr_directive directive);
 void mr_supervisor_finish_task(struct mr_supervisor *s, const struct mr_err *failure,
                                const char *fmt, ...) MR_PRINTF(3, 4);
+/* Refuse a configuration that reads events from a terminal. */
+MR_MUST_USE enum mr_rc mr_supervisor_check_stdin(const struct mr_config *config,
+                                                 struct mr_err *err);
 void mr_supervisor_request(struct mr_supervisor *s, uint32_t client, const char *line);
 /* progress.c */
 MR_MUST_USE enum mr_rc mr_progress_open(struct mr_supervisor *s, struct mr_err *err);

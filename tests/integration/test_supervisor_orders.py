@@ -3,6 +3,7 @@ whatever meets whatever, every life comes to its end and every order to its answ
 
 import contextlib
 import os
+import pty
 import re
 import resource
 import signal
@@ -268,4 +269,20 @@ def test_a_sighup_while_a_reload_is_under_way_is_not_lost(bed):
         assert reload.wait(5) == 0
     wait_for(lambda: bed.started("puller")[-1] == ["puller", "78"], 5, "the change to be taken over")
     wait_for(lambda: bed.ask()["state"] == "running", 5, "the instance to run")
+    stop_clean(bed)
+
+
+def test_a_reload_no_more_reads_events_from_a_terminal_than_a_start_does(bed):
+    keyboard, terminal = pty.openpty()
+    with open(bed.log_path, "a", encoding="utf-8") as log:
+        bed.process = subprocess.Popen([os.path.join(bin_dir(), "millrace"), "run", "-c", bed.config_path], stdin=terminal,
+                                       stdout=log, stderr=log, env={**os.environ, "MILLRACE_TEST_FAKE": bed.fake})
+    wait_for(lambda: bed.ask()["state"] == "running", 10, "the instance to run")
+    bed.settings.update({"source.kind": "ndjson", "ndjson.path": "-"})
+    bed.write_config()
+    result = bed.command("reload")
+    os.close(keyboard)
+    os.close(terminal)
+    assert result.returncode == 100 and "which is a terminal here" in result.stderr
+    assert len(bed.started("puller")) == 1
     stop_clean(bed)
