@@ -4,8 +4,12 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "common/log.h"
+
+/* How often the store is asked whether something that could wait is due. */
+enum { TIDY_S = 1 };
 
 struct mr_keeper {
     struct mr_store *store;
@@ -61,15 +65,23 @@ static void commit(struct mr_keeper *k, struct mr_store_changes *batch)
 /* Lock held. Until there is something to commit, or the thread is to end. */
 static void wait_for_work(struct mr_keeper *k)
 {
-    bool more = k->store->ops->tidy != NULL;
+    bool (*tidy)(struct mr_store * store) = k->store->ops->tidy;
     while (STAILQ_EMPTY(&k->submitted) && !k->stopping) {
-        if (!more) {
-            pthread_cond_wait(&k->more, &k->lock);
-            continue;
+        bool more = false;
+        if (tidy) {
+            pthread_mutex_unlock(&k->lock);
+            more = tidy(k->store);
+            pthread_mutex_lock(&k->lock);
         }
-        pthread_mutex_unlock(&k->lock);
-        more = k->store->ops->tidy(k->store);
-        pthread_mutex_lock(&k->lock);
+        if (more || !STAILQ_EMPTY(&k->submitted) || k->stopping)
+            continue;
+        struct timespec until;
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_sec += TIDY_S;
+        if (tidy)
+            pthread_cond_timedwait(&k->more, &k->lock, &until);
+        else
+            pthread_cond_wait(&k->more, &k->lock);
     }
 }
 
@@ -105,7 +117,11 @@ enum mr_rc mr_keeper_create(struct mr_keeper **out, struct mr_store *store,
         STAILQ_INIT(&k->submitted);
         STAILQ_INIT(&k->done);
         pthread_mutex_init(&k->lock, NULL);
-        pthread_cond_init(&k->more, NULL);
+        pthread_condattr_t attributes;
+        pthread_condattr_init(&attributes);
+        pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+        pthread_cond_init(&k->more, &attributes);
+        pthread_condattr_destroy(&attributes);
         rc = pthread_create(&k->thread, NULL, run, k);
     }
     if (rc != 0) {

@@ -5,7 +5,8 @@
  * all of them. When it does not, a part of them may be kept all the same: who was told UNAVAILABLE
  * and asks again is right either way, and what nobody asks for again ends with its time to live. A
  * removed key leaves a marker behind, which is cleared away when there is nothing to commit: those
- * of this publisher, and those that a start finds. */
+ * of this publisher, and those that a start finds. Not at once: a server that is killed finds out
+ * from the marker that the value before it is gone, until it has written that down elsewhere. */
 #include <inttypes.h>
 #include <nats/nats.h>
 #include <pthread.h>
@@ -31,7 +32,7 @@ enum {
 
 struct marker {
     STAILQ_ENTRY(marker) next;
-    uint64_t sequence;
+    uint64_t sequence, due_ns;
     char subject[];
 };
 STAILQ_HEAD(markers, marker);
@@ -81,14 +82,16 @@ static void disconnect(struct nats_store *s)
         mr_js_disconnect(&s->connection);
 }
 
-/* One that is not remembered is found by the next start. */
-static void remember(struct nats_store *s, const char *subject, uint64_t sequence)
+/* A marker of that age. One that is not remembered is found by the next start. */
+static void remember(struct nats_store *s, const char *subject, uint64_t sequence, uint64_t age_ns)
 {
+    uint64_t wanted_ns = s->config->subscriptions_marker_age;
     size_t len = strlen(subject) + 1;
     struct marker *marker = malloc(sizeof *marker + len);
     if (!marker)
         return;
     marker->sequence = sequence;
+    marker->due_ns = mr_clock_ns() + (age_ns < wanted_ns ? wanted_ns - age_ns : 0);
     memcpy(marker->subject, subject, len);
     pthread_mutex_lock(&s->lock);
     bool room = s->marker_count < MARKERS_MAX;
@@ -110,7 +113,7 @@ static void on_published(jsCtx *js, natsMsg *message, jsPubAck *kept, jsPubAckEr
     if (refused)
         atomic_fetch_add_explicit(&s->refused, 1, memory_order_relaxed);
     else if (kept && natsMsg_GetDataLength(message) == 0)
-        remember(s, natsMsg_GetSubject(message), kept->Sequence);
+        remember(s, natsMsg_GetSubject(message), kept->Sequence, 0);
     natsMsg_Destroy(message);
 }
 
@@ -222,6 +225,7 @@ static uint32_t request_purges(struct nats_store *s, const char *reply)
     char api[BUCKET_MAX + 32], body[SUBJECT_MAX + 64];
     const struct marker *marker;
     uint32_t count = 0;
+    uint64_t now_ns = mr_clock_ns();
     snprintf(api, sizeof api, "$JS.API.STREAM.PURGE.KV_%s", s->name);
     pthread_mutex_lock(&s->lock);
     STAILQ_FOREACH(marker, &s->markers, next)
@@ -229,7 +233,7 @@ static uint32_t request_purges(struct nats_store *s, const char *reply)
         /* Nothing that came later. */
         snprintf(body, sizeof body, "{\"filter\":\"%s\",\"seq\":%" PRIu64 "}", marker->subject,
                  marker->sequence + 1);
-        if (count == PURGES_MAX ||
+        if (count == PURGES_MAX || marker->due_ns > now_ns ||
             natsConnection_PublishRequestString(s->connection, api, reply, body) != NATS_OK)
             break;
         count++;
@@ -276,7 +280,8 @@ static bool store_tidy(struct mr_store *store)
 {
     struct nats_store *s = from_base(store);
     pthread_mutex_lock(&s->lock);
-    bool any = !STAILQ_EMPTY(&s->markers);
+    const struct marker *first = STAILQ_FIRST(&s->markers);
+    bool any = first && first->due_ns <= mr_clock_ns();
     pthread_mutex_unlock(&s->lock);
     if (!any || mr_clock_ns() < s->purge_after_ns || !s->connection ||
         natsConnection_IsClosed(s->connection))
@@ -309,7 +314,8 @@ static void found_marker(struct nats_store *s, kvEntry *entry)
         memchr(name.data, '\\', name.len))
         return; /* none of ours */
     snprintf(subject, sizeof subject, "$KV.%s.%s", s->name, kvEntry_Key(entry));
-    remember(s, subject, kvEntry_Revision(entry));
+    int64_t age_us = mr_clock_wall_us() - kvEntry_Created(entry) / (int64_t)MR_NS_PER_US;
+    remember(s, subject, kvEntry_Revision(entry), age_us > 0 ? (uint64_t)age_us * MR_NS_PER_US : 0);
 }
 
 static enum mr_rc store_load(struct mr_store *store, enum mr_store_table table,
