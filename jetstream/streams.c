@@ -59,6 +59,23 @@ static enum mr_rc check(const struct mr_js_stream *stream, const jsStreamConfig 
     return MR_OK;
 }
 
+/* Which stream has the subject is what its operator needs to know. */
+static enum mr_rc refuse_overlap(jsCtx *js, const struct mr_js_stream *stream, struct mr_err *err)
+{
+    jsOptions options;
+    jsStreamNamesList *names = NULL;
+    jsErrCode code = 0;
+    jsOptions_Init(&options);
+    options.Stream.Info.SubjectsFilter = stream->subject;
+    bool known = js_StreamNames(&names, js, &options, &code) == NATS_OK && names->Count > 0;
+    enum mr_rc rc = mr_reject(err, MR_USAGE,
+                              "stream %s: its subject %s belongs to stream %s: delete that one, or "
+                              "give it other subjects",
+                              stream->name, stream->subject, known ? names->List[0] : "(unknown)");
+    jsStreamNamesList_Destroy(names);
+    return rc;
+}
+
 static enum mr_rc create(jsCtx *js, const struct mr_js_stream *stream, jsStreamInfo **out,
                          struct mr_err *err)
 {
@@ -77,6 +94,8 @@ static enum mr_rc create(jsCtx *js, const struct mr_js_stream *stream, jsStreamI
     if (config.MaxAge < config.Duplicates)
         config.Duplicates = config.MaxAge;
     natsStatus s = js_AddStream(out, js, &config, NULL, &code);
+    if (s != NATS_OK && code == JSStreamSubjectOverlapErr)
+        return refuse_overlap(js, stream, err);
     return s == NATS_OK ? MR_OK : mr_js_refused(err, "create stream", stream->name, s, code);
 }
 

@@ -208,6 +208,20 @@ def test_streams_of_collections_have_names_that_a_server_can_use(server):
     assert sorted(found) == sorted([name, name] for name in names)
 
 
+def test_a_subject_that_another_stream_has_is_said_with_its_name_and_waits_for_its_operator(server):
+    with nats.Client(server.port) as client:
+        client.create("OLD_posts", "query.index.posts")
+    with ndjson(server, [{"collection": name, "id": "a", "doc": {"n": 1}} for name in ("posts", "likes")],
+                query__jetstream_split="collection") as it:
+        it.start()
+        wait_for(lambda: "subject query.index.posts belongs to stream OLD_posts" in it.log_tail(200), 20, "a word about it")
+        with nats.Client(server.port) as client:
+            assert client.stream("QUERY_INDEX_posts") is None
+            client.delete("OLD_posts")
+        wait_for(lambda: acknowledged(it) == 2, 30, "both to be acknowledged")
+        assert it.stop() == 0
+
+
 def test_an_event_over_half_of_the_queue_goes_without_its_payload_and_says_so(server):
     with ndjson(server, [{"collection": "a", "id": i, "doc": {"text": "x" * size}}
                          for i, size in enumerate((10, 40000, 10))], query__jetstream_queue_size="64KiB") as it:

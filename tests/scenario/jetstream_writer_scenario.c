@@ -355,9 +355,38 @@ static void a_breaker_that_was_open_lets_one_message_through_first(void **state)
     check(0);
 }
 
+/* False: the machine was too slow to see it. */
+static bool see_the_second_held(void)
+{
+    usleep(2000);
+    put(&ours, 1);
+    uint64_t begin_ns = mr_clock_ns();
+    assert_int_equal(work(&ours, 0), 1);
+    put(&ours, 1);
+    work(&ours, 0);
+    bool in_time = mr_clock_ns() - begin_ns < 400 * MR_NS_PER_US;
+    assert_true(!in_time || last_stored() < ours.put);
+    work_off(&ours);
+    return in_time;
+}
+
+static void behind_a_silence_messages_go_at_once_and_the_next_ones_gather(void **state)
+{
+    (void)state;
+    put(&ours, 1);
+    work_off(&ours);
+    int seen = 0;
+    for (int i = 0; i < 1000 && seen < 20; i++)
+        seen += see_the_second_held();
+    assert_int_equal(seen, 20);
+    check(0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(
+            behind_a_silence_messages_go_at_once_and_the_next_ones_gather, setup, teardown),
         cmocka_unit_test_setup_teardown(each_message_is_stored_once_and_in_order, setup, teardown),
         cmocka_unit_test_setup_teardown(a_strangers_message_between_ours_is_kept_and_costs_none,
                                         setup, teardown),
