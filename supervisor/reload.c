@@ -62,6 +62,7 @@ static enum mr_rc take_over(struct mr_supervisor *s, const struct mr_config *nex
         return rc;
     uint32_t readers = mr_config_changed_readers(&s->loaded, next) | s->reload.left;
     s->reload = (struct mr_reload){.readers = readers, .next_cell = 1};
+    s->reloaded = true;
     s->config = *next;
     s->config.matcher_shards = shards; /* scale decides; see the end of the reload */
     mr_reload_logging(s);
@@ -121,7 +122,8 @@ static void give_in(struct mr_supervisor *s, const struct mr_child *child)
     mr_supervisor_finish_task(s, &err, "reload");
 }
 
-/* All have been replaced. A number of shards that the file changed is the last step. */
+/* All have been replaced. A number of shards that the file changed is the last step, for which all
+ * have to run. */
 static void finish(struct mr_supervisor *s, uint64_t now_ns)
 {
     struct mr_config *next = malloc(sizeof *next);
@@ -131,8 +133,17 @@ static void finish(struct mr_supervisor *s, uint64_t now_ns)
         shards = next->matcher_shards;
     free(next);
     s->loaded = s->config;
+    bool scales = shards != before && shards != s->config.matcher_shards;
+    if (scales && !s->was_ready && !mr_children_running(&s->children, MR_KIND_ALL)) {
+        s->loaded.matcher_shards = before;
+        mr_reject(&err, MR_RETRY,
+                  "configuration taken over but for matcher.shards: not all processes have been "
+                  "ready yet; reload again when they have");
+        mr_supervisor_finish_task(s, &err, "reload");
+        return;
+    }
     s->loaded.matcher_shards = shards;
-    if (shards != before && shards != s->config.matcher_shards) {
+    if (scales) {
         if (s->was_ready)
             mr_notify_send(&s->notify, "READY=1\nSTATUS=scaling");
         mr_scale_begin(s, (uint32_t)shards, s->task_client, now_ns);

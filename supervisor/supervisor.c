@@ -188,7 +188,7 @@ static void tell(struct mr_supervisor *s, uint64_t now_ns)
 static void turn(struct mr_supervisor *s, uint64_t now_ns, uint64_t *next_ns)
 {
     *next_ns = mr_children_work(&s->children, now_ns);
-    if (s->children.refused && !s->was_ready)
+    if (s->children.refused && !s->was_ready && !s->reloaded)
         mr_stop_at_once(s, MR_USAGE,
                         s->children.refusal); /* a wrong configuration never got to run */
     mr_progress_work(s, now_ns);

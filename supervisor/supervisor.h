@@ -71,6 +71,7 @@ struct mr_supervisor {
     uint64_t checkpoint_ns;   /* when it was written, or last tried */
     uint32_t generation_last; /* of ring sets, also of those that failed */
     bool was_ready;           /* all have been ready together once */
+    bool reloaded;            /* a refused configuration came from who can correct it: go on */
     enum mr_task task;
     uint32_t task_client; /* whom to answer at its end; MR_CONTROL_NOBODY */
     struct mr_scale scale;

@@ -221,6 +221,39 @@ def test_an_instance_that_never_came_up_can_be_corrected_by_a_reload(name, word,
         stop_clean(bed)
 
 
+def test_a_configuration_that_is_refused_after_an_early_reload_does_not_end_the_instance(bed):
+    bed.tell("puller", "exit:111")
+    bed.start(ready_seconds=0)
+    wait_for(lambda: len(bed.started("puller")) >= 3 and bed.child("publisher")["state"] == "ready", 5, "the publisher")
+    bed.tell("publisher", "exit:100")
+    bed.settings["publisher.gateways_max"] = 77
+    bed.write_config()
+    result = bed.command("reload", timeout=5)
+    assert result.returncode == 100 and "publisher does not start with the new configuration" in result.stderr
+    time.sleep(0.2)
+    assert bed.process.poll() is None and bed.ask()["state"] == "given_up"
+    bed.tell("publisher", "ready")
+    bed.tell("puller", "ready")
+    assert bed.command("reload", timeout=5).returncode == 0
+    wait_for(lambda: bed.ask()["state"] == "running", 5, "the instance to run")
+    stop_clean(bed)
+
+
+def test_an_early_reload_leaves_the_number_of_shards_to_the_next_one(bed):
+    bed.tell("puller", "exit:111")
+    bed.start(ready_seconds=0)
+    wait_for(lambda: len(bed.started("puller")) >= 3, 5, "the puller to fail")
+    bed.settings["matcher.shards"] = 3
+    bed.write_config()
+    result = bed.command("reload", timeout=2)
+    assert result.returncode == 111 and "but for matcher.shards" in result.stderr
+    bed.tell("puller", "ready")
+    wait_for(lambda: bed.ask()["state"] == "running", 5, "the instance to run")
+    assert bed.ask()["shards"] == 2
+    assert bed.command("reload", timeout=5).returncode == 0 and bed.ask()["shards"] == 3
+    stop_clean(bed)
+
+
 def test_a_scale_that_a_reload_did_not_get_done_is_done_by_the_next_reload():
     with Bed({"supervisor.start_timeout": "400ms"}) as bed:
         bed.start()
