@@ -7,7 +7,7 @@
 /* As stored; little endian like everything in the log. */
 struct stored_position {
     char magic[4];
-    uint32_t timeline;
+    uint32_t timeline; /* of no use in the first layout: also that of a standby was stored */
     uint64_t system, lsn, commit_lsn, events_taken;
     uint32_t era, reserved; /* not in the first layout */
 };
@@ -81,7 +81,7 @@ enum mr_rc mr_pg_position_decode(const struct mr_position *in, struct mr_pg_posi
                          "position in the log: not one of a postgres source; use the"
                          " log's own source kind or another instance.data_dir");
     *out = (struct mr_pg_position){.system = stored.system,
-                                   .timeline = stored.timeline,
+                                   .timeline = first ? 0 : stored.timeline,
                                    .era = stored.era,
                                    .lsn = stored.lsn,
                                    .commit_lsn = stored.commit_lsn,

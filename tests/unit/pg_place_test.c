@@ -110,7 +110,7 @@ static void positions_of_the_first_layout_are_read(void **state)
     assert_int_equal(mr_pg_position_decode(&position, &parsed, &err), MR_USAGE); /* too long */
     position.len = 40;
     assert_int_equal(mr_pg_position_decode(&position, &parsed, &err), MR_OK);
-    assert_true(parsed.timeline == 3 && parsed.lsn == 50 && parsed.era == 0);
+    assert_true(parsed.timeline == 0 && parsed.lsn == 50 && parsed.era == 0);
 }
 
 static void a_history_says_where_a_timeline_was_left(void **state)
