@@ -1,5 +1,6 @@
 #include "puller/sources/pg_place.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,11 +23,20 @@ bool mr_pg_place_numeric(const struct mr_pg_relation *relation)
     return false;
 }
 
+/* What is no number was the id of a row when the table had another key. Rows are other documents
+ * since: all of them are behind it. */
 static long long number_of(struct mr_str id)
 {
-    char digits[DIGITS_MAX] = "";
+    char digits[DIGITS_MAX] = "", *end;
     memcpy(digits, id.data, id.len < sizeof digits ? id.len : sizeof digits - 1);
-    return strtoll(digits, NULL, 10);
+    long long number = strtoll(digits, &end, 10);
+    bool whole = id.len < sizeof digits && end != digits && *end == '\0';
+    return whole ? number : LLONG_MIN;
+}
+
+long long mr_pg_place_number(const struct mr_pg_place *place)
+{
+    return number_of((struct mr_str){place->id, place->id_len});
 }
 
 /* The part of an id that decides about its order. All that is longer comes behind it. */
@@ -69,7 +79,7 @@ bool mr_pg_place_ahead(const struct mr_pg_place *place, const struct mr_pg_relat
         return false;
     struct mr_str last = {place->id, place->id_len};
     if (mr_pg_place_numeric(relation))
-        return number_of(id) > number_of(last);
+        return number_of(id) > mr_pg_place_number(place);
     return order_of(id, last) > 0;
 }
 

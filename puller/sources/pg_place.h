@@ -31,6 +31,8 @@ struct mr_pg_place {
 bool mr_pg_place_whole(const struct mr_pg_relation *relation);
 /* Whether rows of the table are ordered by number. */
 bool mr_pg_place_numeric(const struct mr_pg_relation *relation);
+/* Behind which number the rows of such a table are still to be taken. */
+long long mr_pg_place_number(const struct mr_pg_place *place);
 /* Whether the snapshot will show the row; without an id (NULL data): any row of the table that is
  * not taken yet. Rows without identity are in no snapshot. */
 bool mr_pg_place_ahead(const struct mr_pg_place *place, const struct mr_pg_relation *relation,

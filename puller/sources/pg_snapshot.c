@@ -241,8 +241,9 @@ static void add_behind(const struct mr_pg_snapshot *s, struct mr_pg_sql *sql)
     if (!mr_pg_place_numeric(s->table)) {
         add_place(s, sql, (struct mr_str){place->id, len});
     } else {
-        add_literal(sql, (struct mr_str){place->id, len});
-        mr_pg_sql_add(sql, "::bigint");
+        char number[32];
+        snprintf(number, sizeof number, "'%lld'::bigint", mr_pg_place_number(place));
+        mr_pg_sql_add(sql, number);
     }
 }
 

@@ -385,6 +385,21 @@ def test_columns_that_a_key_only_includes_are_no_part_of_ids(tmp_path, identity)
             ("insert", "1"), ("insert", "2"), ("update", "1"), ("delete", "1")]
 
 
+def test_a_snapshot_reads_a_table_whose_key_became_another_one_by_its_new_key(tmp_path):
+    with Cluster() as cluster:
+        cluster.execute("CREATE TABLE t (id int, x int NOT NULL, PRIMARY KEY (id, x))",
+                        "INSERT INTO t SELECT i, 7 FROM generate_series(1, 20) i")
+        with snapshot_of(tmp_path, cluster, "--stall-after", "3", "--stall-seconds", "60") as source:
+            source.has(3)
+            source.stop(signal.SIGKILL)
+            cluster.execute("ALTER TABLE t DROP CONSTRAINT t_pkey", "ALTER TABLE t ADD PRIMARY KEY (id)")
+            source.arguments = ()
+            source.start()
+            snapshot_ends(source)
+        assert [event["id"] for event in source.events()] == [
+            "1,7", "10,7", "11,7", *(str(i) for i in range(1, 21))]
+
+
 def test_a_primary_key_that_is_deferrable_is_no_identity_to_the_server_and_none_to_a_snapshot(tmp_path):
     with Cluster() as cluster:
         cluster.execute("CREATE TABLE t (id int PRIMARY KEY DEFERRABLE)", "INSERT INTO t VALUES (1)")

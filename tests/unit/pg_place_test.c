@@ -43,6 +43,19 @@ static void numbers_are_ordered_by_value_unless_they_may_be_null(void **state)
     assert_true(mr_pg_place_ahead(&place, table('f', 0, OID_INT4), MR_STR("\\N")));
 }
 
+static void rows_are_all_ahead_of_the_place_of_another_key(void **state)
+{
+    (void)state;
+    struct mr_pg_place place = {.running = true};
+    mr_pg_place_pass(&place, MR_STR("t"), MR_STR("-12"));
+    assert_true(mr_pg_place_number(&place) == -12);
+    mr_pg_place_pass(&place, MR_STR("t"), MR_STR("5,7"));
+    assert_true(mr_pg_place_number(&place) == INT64_MIN);
+    assert_true(mr_pg_place_ahead(&place, table('d', 1, OID_INT4), MR_STR("-3")));
+    mr_pg_place_pass(&place, MR_STR("t"), MR_STR("1234567890123456789012345,7"));
+    assert_true(mr_pg_place_number(&place) == INT64_MIN);
+}
+
 static void long_ids_are_alike_where_they_are_cut(void **state)
 {
     (void)state;
@@ -133,6 +146,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(numbers_are_ordered_by_value_unless_they_may_be_null),
+        cmocka_unit_test(rows_are_all_ahead_of_the_place_of_another_key),
         cmocka_unit_test(long_ids_are_alike_where_they_are_cut),
         cmocka_unit_test(every_state_of_a_place_survives_the_log),
         cmocka_unit_test(positions_of_others_are_refused),
