@@ -361,7 +361,7 @@ static bool see_the_second_held(void)
     usleep(2000);
     put(&ours, 1);
     uint64_t begin_ns = mr_clock_ns();
-    assert_int_equal(work(&ours, 0), 1);
+    assert_true(work(&ours, 0) >= 1);
     put(&ours, 1);
     work(&ours, 0);
     bool in_time = mr_clock_ns() - begin_ns < 400 * MR_NS_PER_US;
