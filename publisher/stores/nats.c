@@ -301,8 +301,8 @@ static bool store_tidy(struct mr_store *store)
         return true;
     }
     s->purge_after_ns = mr_clock_ns() + PURGE_AGAIN_NS;
-    mr_log_warn("store", "markers_not_cleared", "bucket=%s count=%u why=\"%s\"", s->name,
-                s->marker_count, natsStatus_GetText(status));
+    mr_log_warn("store", "markers_not_cleared", "bucket=%s count=%u why=\"%s\"", s->name, count,
+                natsStatus_GetText(status));
     return false;
 }
 
