@@ -32,6 +32,14 @@ static const char *publication_name(const struct mr_pg_setup *setup)
     return setup->config->postgres_publication.text;
 }
 
+/* The server's log does not go as far as we have read. Only what is on its disk is ever sent. */
+static bool is_behind(const struct mr_pg_setup *setup)
+{
+    return mr_pg_position_reach(setup->position) > setup->log_end;
+}
+
+/* Asked behind whether it is a standby: one that is promoted in between has then no timeline to
+ * rely on, and is waited for when it is behind. */
 static void ask_system(struct mr_pg_setup *setup, struct mr_pg_sql *sql)
 {
     (void)setup;
@@ -50,6 +58,9 @@ static enum mr_rc answer_system(struct mr_pg_setup *setup, const struct mr_pg_re
                          "postgres.url leads to cluster %" PRIu64 ", the log was filled from"
                          " cluster %" PRIu64 "; use the old server or another instance.data_dir",
                          setup->system, setup->position->system);
+    if (setup->standby && !setup->first_start && is_behind(setup))
+        return mr_reject(err, MR_RETRY, "server is a standby that has replayed up to %s: waiting",
+                         mr_pg_lsn_format(setup->log_end).text);
     return MR_OK;
 }
 
@@ -66,12 +77,6 @@ static enum mr_rc answer_nothing(struct mr_pg_setup *setup, const struct mr_pg_r
     (void)result;
     (void)err;
     return MR_OK;
-}
-
-/* The server's log does not go as far as we have read. Only what is on its disk is ever sent. */
-static bool is_behind(const struct mr_pg_setup *setup)
-{
-    return mr_pg_position_reach(setup->position) > setup->log_end;
 }
 
 static void ask_server(struct mr_pg_setup *setup, struct mr_pg_sql *sql)
@@ -102,9 +107,6 @@ static enum mr_rc answer_server(struct mr_pg_setup *setup, const struct mr_pg_re
         return mr_reject(err, MR_RETRY,
                          "server is a standby: waiting until it is promoted, or name the"
                          " primary in postgres.url (target_session_attrs=read-write)");
-    if (setup->standby && !setup->first_start && is_behind(setup))
-        return mr_reject(err, MR_RETRY, "server is a standby that has replayed up to %s: waiting",
-                         mr_pg_lsn_format(setup->log_end).text);
     setup->sender_timeout_ms = strtoull(mr_pg_result_text(result, 0, 1), NULL, 10);
     return MR_OK;
 }
@@ -450,9 +452,9 @@ static enum mr_rc answer_create_slot(struct mr_pg_setup *setup, const struct mr_
 }
 
 static const struct step steps[] = {
-    {"ask who the server is", ask_system, answer_system},
     {"set up the session", ask_session, answer_nothing},
     {"check the server", ask_server, answer_server},
+    {"ask who the server is", ask_system, answer_system},
     {"compare the server's history", ask_history, answer_history},
     {"look for the publication", ask_publication, answer_publication},
     {"check postgres.tables", ask_tables, answer_tables},

@@ -10,6 +10,7 @@ import os
 import pathlib
 import random
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -347,6 +348,60 @@ def test_with_full_identity_a_renamed_key_goes_on_naming_rows(cluster, source):
         cluster.execute(f"ALTER TABLE t RENAME COLUMN {old} TO {name}", f"UPDATE t SET a = '{name}'")
         one.has(count)
     assert [(event["op"], event["id"]) for event in one.events()] == [("insert", "1")] + [("update", "1")] * 3
+
+
+def relay_with_act(cluster, act):
+    """A port that leads to the server. Between the server's answer to the first question of what it is and the moment
+    the source gets it, act is called."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    state = ["new"]
+
+    def pump(peer):
+        server = socket.create_connection(("127.0.0.1", cluster.port))
+        with contextlib.suppress(OSError), peer, server:
+            while True:
+                for source in select.select([peer, server], [], [])[0]:
+                    data = source.recv(65536)
+                    if not data:
+                        return
+                    if source is peer and state[0] == "new" and (b"IDENTIFY_SYSTEM" in data or b"pg_is_in_recovery" in data):
+                        state[0] = "asked"
+                    elif source is server and state[0] == "asked":
+                        state[0] = "done"
+                        act()
+                    (server if source is peer else peer).sendall(data)
+
+    def serve():
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=pump, args=(listener.accept()[0],), daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    return listener
+
+
+def test_a_standby_that_is_promoted_while_it_is_asked_has_the_new_timeline(tmp_path):
+    with Cluster() as cluster:
+        cluster.execute("CREATE TABLE t (id int PRIMARY KEY)")
+        with Source(tmp_path / "out", cluster.dsn()) as one:
+            one.streams()
+            cluster.execute("INSERT INTO t VALUES (1)")
+            one.has(1)
+            one.stop()
+            cluster.halt()
+            pathlib.Path(cluster.data, "standby.signal").touch()
+            cluster.start()
+            with relay_with_act(cluster, lambda: cluster.execute("SELECT pg_promote()")) as listener:
+                one.config["postgres.url"] = cluster.dsn(host="127.0.0.1", port=listener.getsockname()[1])
+                one.start().streams(2)
+                cluster.execute("INSERT INTO t VALUES (2)")
+                one.has(2)
+                one.stop()
+            one.config["postgres.url"] = cluster.dsn()
+            cluster.execute("INSERT INTO t VALUES (3)")
+            one.start().streams(3)
+            one.has(3)
+        assert [event["id"] for event in one.events()] == ["1", "2", "3"]
 
 
 def test_slot_dropped_while_streaming(cluster, source):
