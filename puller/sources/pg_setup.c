@@ -307,10 +307,18 @@ static enum mr_rc answer_types(struct mr_pg_setup *setup, const struct mr_pg_res
 
 static void ask_keys(struct mr_pg_setup *setup, struct mr_pg_sql *sql)
 {
+    int version = mr_pg_conn_server_version(setup->conn);
+    const char *in_key = mr_pg_sql_in_key(version);
     mr_pg_sql_add(sql, "SELECT c.oid, coalesce(a.attname, '') FROM pg_class c"
-                       " LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary"
-                       " LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND ");
-    mr_pg_sql_add(sql, mr_pg_sql_in_key(mr_pg_conn_server_version(setup->conn)));
+                       " LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary");
+    if (version >= 120000 && version < 180000) { /* generated columns are not sent */
+        mr_pg_sql_add(sql, " AND NOT EXISTS (SELECT 1 FROM pg_attribute a WHERE"
+                           " a.attrelid = c.oid AND a.attgenerated <> '' AND ");
+        mr_pg_sql_add(sql, in_key);
+        mr_pg_sql_add(sql, ")");
+    }
+    mr_pg_sql_add(sql, " LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND ");
+    mr_pg_sql_add(sql, in_key);
     mr_pg_sql_add(sql, " WHERE c.relkind IN ('r', 'p') AND c.relreplident = 'f'");
 }
 

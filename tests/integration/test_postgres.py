@@ -350,6 +350,22 @@ def test_with_full_identity_a_renamed_key_goes_on_naming_rows(cluster, source):
     assert [(event["op"], event["id"]) for event in one.events()] == [("insert", "1")] + [("update", "1")] * 3
 
 
+def test_with_full_identity_a_key_of_which_a_column_is_not_sent_costs_no_reconnect(cluster, source):
+    for name in "tu":
+        cluster.execute(f"CREATE TABLE {name} (id int, n int GENERATED ALWAYS AS (id + 1) STORED, a text,"
+                        " PRIMARY KEY (id, n))", f"ALTER TABLE {name} REPLICA IDENTITY FULL")
+    cluster.execute("CREATE TABLE v (id int PRIMARY KEY, n int GENERATED ALWAYS AS (id + 1) STORED)",
+                    "ALTER TABLE v REPLICA IDENTITY FULL")
+    one = source().start().streams()
+    cluster.execute("INSERT INTO t VALUES (1, DEFAULT, 'x')", "INSERT INTO u VALUES (2, DEFAULT, 'y')",
+                    "INSERT INTO v VALUES (3)")
+    one.has(3)
+    one.stop()
+    if cluster.value("SHOW server_version_num") < "180000":
+        assert [event["id"] for event in one.events()] == ["1,x", "2,y", "3"]
+        assert one.lines()[-1]["end"]["reconnects"] == 0
+
+
 def relay_with_act(cluster, act):
     """A port that leads to the server. Between the server's answer to the first question of what it is and the moment
     the source gets it, act is called."""
