@@ -144,6 +144,7 @@ static enum mr_rc open_journal(struct mr_pump *pump, struct mr_err *err)
                               .deliverer = &pump->deliverer,
                               .cell = pump->cell,
                               .hold_bytes_max = pump->config->publisher_gateway_queue_size,
+                              .merged = &pump->merged,
                               .confirmed = confirmed,
                               .context = pump};
     rc = mr_resume_init(&pump->resume, &parts, dir, err);

@@ -13,7 +13,8 @@
 #define FORMING_NS (20 * MR_NS_PER_MS)
 /* A gateway has so many catch-ups that read, and as many that form. Those who come while one reads
  * about where they begin gather and follow it; who begins so many events away from it needs
- * another.
+ * another. One more is for those who begin no further than that from the head: they are soon done,
+ * while the others may take longer than the log keeps what they wait for.
  */
 #define GATEWAY_MAX 4u
 #define FAR_EVENTS  65536u
@@ -95,15 +96,24 @@ static bool is_far(uint64_t a, uint64_t b)
     return (a > b ? a - b : b - a) > FAR_EVENTS;
 }
 
-/* The one that begins nearest to a place. NULL: it takes one of its own. */
-static struct mr_catchup *find_forming(const struct mr_gateway *gateway, uint64_t after)
+static bool is_near_head(const struct mr_resume *resume, uint64_t sequence)
 {
+    return sequence >= *resume->merged || !is_far(sequence, *resume->merged);
+}
+
+/* The one that begins nearest to a place, and like it near the head or not. NULL: it takes one of
+ * its own. */
+static struct mr_catchup *find_forming(const struct mr_resume *resume,
+                                       const struct mr_gateway *gateway, uint64_t after)
+{
+    bool near = is_near_head(resume, after);
     struct mr_catchup *c, *nearest = NULL;
     uint64_t nearest_by = UINT64_MAX;
     uint32_t forming = 0;
     TAILQ_FOREACH(c, &gateway->catchups, pump.of_gateway)
     {
-        if (c->pump.phase != MR_CATCHUP_FORMING || c->snapshot)
+        if (c->pump.phase != MR_CATCHUP_FORMING || c->snapshot ||
+            is_near_head(resume, c->from) != near)
             continue;
         uint64_t by = c->from > after ? c->from - after : after - c->from;
         forming++;
@@ -112,27 +122,28 @@ static struct mr_catchup *find_forming(const struct mr_gateway *gateway, uint64_
             nearest_by = by;
         }
     }
-    return forming == GATEWAY_MAX || nearest_by <= FAR_EVENTS ? nearest : NULL;
+    return near || forming >= GATEWAY_MAX || nearest_by <= FAR_EVENTS ? nearest : NULL;
 }
 
 /* May it begin to read? Those of its gateway that wait longer go first. */
-static bool may_read(const struct mr_catchup *c)
+static bool may_read(const struct mr_resume *resume, const struct mr_catchup *c)
 {
     const struct mr_catchup *other;
-    uint32_t count = 0;
+    uint32_t reading = 0, far = 0;
     bool behind = false; /* in the list */
     TAILQ_FOREACH(other, &c->pump.gateway->catchups, pump.of_gateway)
     {
         bool forming = other->pump.phase == MR_CATCHUP_FORMING;
+        uint64_t at = forming ? other->from : other->pump.through;
         behind = behind || other == c;
         if (other == c || other->snapshot || (forming && behind))
             continue;
-        if (!forming && !is_far(other->pump.through, c->from))
+        if (!forming && !is_far(at, c->from))
             return false;
-        if (++count == GATEWAY_MAX)
-            return false;
+        reading += !forming;
+        far += !is_near_head(resume, at);
     }
-    return true;
+    return reading <= GATEWAY_MAX && (far < GATEWAY_MAX || is_near_head(resume, c->from));
 }
 
 static enum mr_rc form(struct mr_resume *resume, struct mr_gateway *gateway, uint64_t now_ns,
@@ -179,7 +190,7 @@ enum mr_rc mr_resume_join(struct mr_resume *resume, struct mr_subscription *s, u
                           uint64_t now_ns, struct mr_err *err)
 {
     MR_ASSERT(s->state != MR_SUB_RESUMING && (s->applied || s->state == MR_SUB_ANNOUNCED));
-    struct mr_catchup *c = find_forming(s->gateway, after);
+    struct mr_catchup *c = find_forming(resume, s->gateway, after);
     enum mr_rc rc = c ? MR_OK : form(resume, s->gateway, now_ns, &c, err);
     if (rc != MR_OK)
         return rc;
@@ -476,7 +487,7 @@ static enum mr_rc work_on(struct mr_resume *resume, struct mr_catchup *c,
     if (pump->phase == MR_CATCHUP_FORMING) {
         if ((turn->now_ns - pump->joined_ns >= QUIET_NS ||
              turn->now_ns - pump->formed_ns >= FORMING_NS) &&
-            may_read(c))
+            may_read(resume, c))
             submit(resume, c, turn->now_ns);
         else
             resume->waits = true;

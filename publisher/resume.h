@@ -11,7 +11,8 @@ struct mr_resume {
     struct mr_subscriptions *table;
     struct mr_deliverer *deliverer;
     struct mr_cell_shm *cell;
-    size_t hold_bytes_max; /* of one catch-up */
+    size_t hold_bytes_max;  /* of one catch-up */
+    const uint64_t *merged; /* the pump's: delivered live through */
     struct mr_catchup_list all;
     uint32_t count;              /* of all */
     uint32_t surveys, waiting;   /* snapshots in their first pass; those that wait for theirs */

@@ -205,6 +205,16 @@ static void a_gateway_that_resumes_its_subscriptions_one_by_one_reads_the_log_on
     stop();
 }
 
+/* How many of the catch-ups have not begun to read. */
+static uint32_t forming(void)
+{
+    uint32_t count = 0;
+    const struct mr_catchup *c;
+    TAILQ_FOREACH(c, &pump->resume.all, all)
+    count += c->pump.phase == MR_CATCHUP_FORMING;
+    return count;
+}
+
 static void who_resumes_far_from_another_does_not_wait_for_it(void **state)
 {
     (void)state;
@@ -225,16 +235,43 @@ static void who_resumes_far_from_another_does_not_wait_for_it(void **state)
         usleep(1000);
     }
     assert_int_equal(catch_ups(), 3);
-    const struct mr_catchup *c;
-    uint32_t forming = 0;
-    TAILQ_FOREACH(c, &pump->resume.all, all)
-    forming += c->pump.phase == MR_CATCHUP_FORMING;
-    assert_int_equal(forming, 1);
+    assert_int_equal(forming(), 1);
     test_sink.fill = 0;
     settle();
     check(of(1, "old"), 0, -1, true);
     check(of(1, "older"), 0, -1, true);
     check(of(1, "new"), 0, -1, true);
+    stop();
+}
+
+static void who_resumes_near_the_head_does_not_wait_for_as_many_as_may_read(void **state)
+{
+    enum { OLDS = 4, APART = 65600, EVENTS = OLDS * APART };
+    (void)state;
+    char id[16];
+    start(1, 16);
+    bed_append(&bed, EVENTS);
+    settle();
+    gateway(MR_REQUEST_OPEN, 1);
+    test_sink.fill = 0.9;
+    for (uint64_t i = 0; i < OLDS; i++) {
+        snprintf(id, sizeof id, "old%" PRIu64, i);
+        subscribe(1, id, 0, 0, marker_text(pump->deliverer.log_id, i * APART));
+    }
+    for (int i = 0; i < 1000 && (catch_ups() < OLDS || forming() > 0); i++) {
+        turn();
+        usleep(1000);
+    }
+    assert_int_equal(catch_ups(), OLDS);
+    subscribe(1, "older", 0, 0, marker_text(pump->deliverer.log_id, 20));
+    subscribe(1, "new", 0, 0, marker_text(pump->deliverer.log_id, EVENTS - 10));
+    for (int i = 0; i < 1000 && (catch_ups() < OLDS + 2 || forming() > 1); i++) {
+        turn();
+        usleep(1000);
+    }
+    assert_int_equal(forming(), 1);
+    const struct mr_catchup *last = TAILQ_LAST(&pump->resume.all, mr_catchup_list);
+    assert_true(last->from == EVENTS - 10 && last->pump.phase != MR_CATCHUP_FORMING);
     stop();
 }
 
@@ -372,6 +409,7 @@ int main(void)
         cmocka_unit_test(
             a_gateway_that_resumes_its_subscriptions_one_by_one_reads_the_log_once_or_twice),
         cmocka_unit_test(who_resumes_far_from_another_does_not_wait_for_it),
+        cmocka_unit_test(who_resumes_near_the_head_does_not_wait_for_as_many_as_may_read),
         cmocka_unit_test(many_gateways_that_resume_at_once_need_few_descriptors),
         cmocka_unit_test(no_descriptors_for_a_while_is_no_loss),
         cmocka_unit_test(snapshots_begin_a_few_at_once_and_who_does_not_read_holds_up_its_own_only),
