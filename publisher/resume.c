@@ -163,6 +163,21 @@ static enum mr_rc form(struct mr_resume *resume, struct mr_gateway *gateway, uin
     return MR_OK;
 }
 
+/* Take those out who left while it formed, which may take as long as another one reads. */
+static void forget_left(struct mr_resume *resume, struct mr_catchup *c)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < c->member_count; i++) {
+        const struct mr_catchup_member member = c->members[i];
+        const struct mr_subscription *s = mr_subscription_get(resume->table, member.subscription);
+        if (s && s->catchup == c)
+            c->members[kept++] = member;
+        else
+            free(member.program);
+    }
+    c->member_count = kept;
+}
+
 static enum mr_rc join(struct mr_resume *resume, struct mr_catchup *c, struct mr_subscription *s,
                        uint64_t after, struct mr_err *err)
 {
@@ -171,6 +186,8 @@ static enum mr_rc join(struct mr_resume *resume, struct mr_catchup *c, struct mr
                                              .flags = head->flags,
                                              .program = (void *)(uintptr_t)(head + 1),
                                              .program_len = s->record_len - (uint32_t)sizeof *head};
+    if (c->member_count > 2 * c->pump.live_count) /* seldom: it looks at all of them */
+        forget_left(resume, c);
     enum mr_rc rc = mr_catchup_add(c, &member, err);
     if (rc != MR_OK)
         return rc; /* without members it is dropped */

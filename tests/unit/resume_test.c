@@ -275,6 +275,39 @@ static void who_resumes_near_the_head_does_not_wait_for_as_many_as_may_read(void
     stop();
 }
 
+static void who_leaves_while_a_catch_up_forms_leaves_nothing_in_it(void **state)
+{
+    enum { TIMES = 2000 };
+    (void)state;
+    start(1, 17);
+    gateway(MR_REQUEST_OPEN, 1);
+    bed_append(&bed, 400);
+    settle();
+    test_sink.fill = 0.9;
+    subscribe(1, "reads", 0, -1, marker_text(pump->deliverer.log_id, 0));
+    for (int i = 0; i < 1000 && (catch_ups() == 0 || forming() > 0); i++) {
+        turn();
+        usleep(1000);
+    }
+    subscribe(1, "stays", 0, -1, marker_text(pump->deliverer.log_id, 0));
+    turn();
+    for (int i = 0; i < TIMES; i++) {
+        subscribe(1, "leaves", 0, -1, marker_text(pump->deliverer.log_id, 0));
+        turn();
+        assert_int_equal(catch_ups(), 2);
+        assert_int_equal(forming(), 1);
+        assert_in_range(TAILQ_LAST(&pump->resume.all, mr_catchup_list)->member_count, 1, 3);
+        unsubscribe(1, "leaves");
+        turn();
+        bed_apply(&bed, 0);
+    }
+    test_sink.fill = 0;
+    settle();
+    check(of(1, "reads"), 0, -1, true);
+    check(of(1, "stays"), 0, -1, true);
+    stop();
+}
+
 static uint32_t open_files(void)
 {
     uint32_t count = 0;
@@ -410,6 +443,7 @@ int main(void)
             a_gateway_that_resumes_its_subscriptions_one_by_one_reads_the_log_once_or_twice),
         cmocka_unit_test(who_resumes_far_from_another_does_not_wait_for_it),
         cmocka_unit_test(who_resumes_near_the_head_does_not_wait_for_as_many_as_may_read),
+        cmocka_unit_test(who_leaves_while_a_catch_up_forms_leaves_nothing_in_it),
         cmocka_unit_test(many_gateways_that_resume_at_once_need_few_descriptors),
         cmocka_unit_test(no_descriptors_for_a_while_is_no_loss),
         cmocka_unit_test(snapshots_begin_a_few_at_once_and_who_does_not_read_holds_up_its_own_only),
