@@ -475,8 +475,10 @@ void mr_consumers_acknowledged(struct mr_relay *r, const struct mr_acknowledge *
     {
         if (!is_place_of(what, c))
             continue;
+        uint64_t reached = sequence < c->position ? sequence : c->position;
         c->acknowledges = true;
-        c->acknowledged = sequence < c->position ? sequence : c->position;
+        if (reached > c->acknowledged || what->rebuilt)
+            c->acknowledged = reached;
         if (what->rebuilt)
             begin_behind_rebuild(c);
     }

@@ -134,6 +134,13 @@ static void measure(struct mr_consumer *c, const struct mr_piece *piece, uint64_
                          now_ns - piece->ingest_ns);
 }
 
+/* Before item is sent: who owed nothing has all that comes before it, though it was sent none. */
+static void reach(struct mr_consumer *c, const struct mr_piece_item *item)
+{
+    if (c->acknowledges && c->acknowledged >= c->told && c->acknowledged < item->first - 1)
+        c->acknowledged = item->first - 1;
+}
+
 /* Add what is next from a piece that holds it. False: the message has no room for it. */
 static bool add_part(struct mr_consumer *c, const struct mr_piece *piece, struct message *message,
                      uint64_t now_ns)
@@ -150,6 +157,7 @@ static bool add_part(struct mr_consumer *c, const struct mr_piece *piece, struct
     const struct mr_piece_item *begin = &piece->items[first], *last = &piece->items[end - 1];
     uint32_t from = c->follow.batch ? begin->at : begin->body;
     measure(c, piece, now_ns);
+    reach(c, begin);
     c->position = c->told = c->said = last->through;
     message->parts[message->part_count++] = part_of(c, piece, message, from, last->end);
     message->events += end - first;

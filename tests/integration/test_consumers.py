@@ -310,19 +310,39 @@ class Reader(threading.Thread):
         return [m for m in self.messages if m.HasField("lag") or m.HasField("rebuild")]
 
 
-def test_who_has_acknowledged_all_that_it_got_is_not_behind_while_others_are_written(tmp_path):
-    with LineBed(tmp_path / "lines", **{"relay.lag_soft_time": "800ms", "relay.lag_hard_time": "1200ms"}) as bed:
+BY_TIME = {"relay.lag_soft_time": "1s", "relay.lag_hard_time": "2s"}
+BY_EVENTS = {"relay.lag_soft_events": "20", "relay.lag_hard_events": "30"}
+
+
+@pytest.mark.parametrize("limits, rebuilt", [(BY_TIME, False), (BY_TIME, True), (BY_EVENTS, False)],
+                         ids=["by time", "by time behind a rebuild", "by events"])
+def test_who_has_acknowledged_all_that_it_got_is_not_behind_while_others_are_written(tmp_path, limits, rebuilt):
+    with LineBed(tmp_path / "lines", **limits) as bed:
         reader = Reader(bed.relay.subscribe(consumer_id="quiet", after="e30", batch=True, rebuild=True,
                                             collections=["orders"]))
+
+        def others():
+            for i in range(50):
+                bed.append("users", f"u{i}")
+                time.sleep(0.05)
+
         bed.append("orders", "o1")
         first = wait_for(reader.events, 10, "the first event")[0]
-        bed.relay.acknowledge("quiet", first.progress)
-        for i in range(40):
-            bed.append("users", f"u{i}")
-            time.sleep(0.05)
+        bed.relay.acknowledge("quiet", first.progress, rebuilt=rebuilt)
+        others()
+        bed.append("orders", "o2")  # what it skipped before this one counts no more than it did
+        second = wait_for(lambda: reader.events()[1:], 10, "the second event")[0]
+        bed.relay.acknowledge("quiet", first.progress)  # says nothing new
+        time.sleep(0.3)
+        bed.relay.acknowledge("quiet", second.progress)
+        others()
         assert not reader.notices(), reader.notices()
-        bed.append("orders", "o2")  # and this one it does not acknowledge
+        begin = time.monotonic()
+        bed.append("orders", "o3")  # and this one it does not acknowledge
+        if limits == BY_EVENTS:
+            others()
         wait_for(lambda: any(m.HasField("rebuild") for m in reader.messages), 10, "the hard lag")
+        assert limits == BY_EVENTS or time.monotonic() - begin > 1.9
 
 
 def follow(bed, after="e30", **more):
