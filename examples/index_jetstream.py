@@ -46,6 +46,7 @@ class Consumer:
     def __init__(self, args):
         self.args, self.copy = args, Copy(args)
         self.place, self.level, self.live = None, 0, False
+        self.nearer = self.nearest = None  # until it is live: when least waited, and how many
         self.js = self.pull = None
 
     async def state(self):
@@ -77,7 +78,7 @@ class Consumer:
 
     def measure(self, message):
         """How far behind, by what still waits in the stream and by the age of this message. Catching up, behind a
-        rebuild above all, is no lag."""
+        rebuild above all, is no lag as long as it comes nearer."""
         behind = message.metadata.num_pending
         age = time.time() - message.metadata.timestamp.timestamp()
         args, level = self.args, 0
@@ -85,7 +86,10 @@ class Consumer:
             level = 1
         self.live |= level == 0
         if not self.live:
-            return
+            if self.nearest is None or behind < self.nearest:
+                self.nearer, self.nearest = time.monotonic(), behind
+            if time.monotonic() - self.nearer < args.lag_hard_seconds:
+                return
         if behind >= args.lag_hard_events or age >= args.lag_hard_seconds:
             level = 2
         if level != self.level:
@@ -147,6 +151,7 @@ class Consumer:
     async def begin(self, why):
         """why: a rebuild that is to be done first."""
         marker = self.copy.get("marker")
+        self.nearest = None
         why = why or self.copy.get("rebuilding") or ("" if marker or not self.args.snapshot else "there is no copy yet")
         if why:
             await self.rebuild(why)

@@ -32,9 +32,9 @@ class StreamBed(Bed):
         super().__exit__()
         self.server.close()
 
-    def start_consumer(self):
+    def start_consumer(self, *program):
         self.consumer = subprocess.Popen(
-            [PYTHON, f"{ROOT}/examples/index_jetstream.py", "--nats", self.server.url, "--collection", "items",
+            [PYTHON, *(program or [f"{ROOT}/examples/index_jetstream.py"]), "--nats", self.server.url, "--collection", "items",
              "--copy", self.copy_path, "--snapshot", self.cluster.dsn(), "--table", "live", "--ack-wait", "1",
              *self.options], stderr=self.log)
 
@@ -83,6 +83,29 @@ def test_a_rebuild_that_takes_longer_than_the_hard_lag_is_followed_by_no_other()
         bed.first_copy()
         bed.settle()
         assert bed.said().count("rebuild:") == 1, bed.said()
+
+
+# Every 100 messages take a second.
+SLOW = f"""
+import sys, time
+sys.path.insert(0, {f"{ROOT}/examples"!r})
+import index_jetstream as example
+apply = example.Copy.apply
+example.Copy.apply = lambda *arguments: (time.sleep(1), apply(*arguments))
+example.main()
+"""
+
+
+def test_a_consumer_that_never_keeps_up_is_judged_when_it_comes_no_nearer():
+    with StreamBed() as bed:
+        bed.options = ["--pause", "1", "--ack-wait", "10", "--lag-soft-events", "50", "--lag-hard-seconds", "3"]
+        bed.start_consumer("-c", SLOW)
+        wait_for(lambda: "lag: level 2" in bed.said() and "rebuild: lag" in bed.said(), 40, "the hard lag")
+        assert "lag: level 1" not in bed.said()  # it was never near
+        bed.stop_consumer()
+        bed.load.stop()
+        bed.start_consumer()
+        bed.settle()
 
 
 def test_more_than_the_buffer_holds_restarts_the_rebuild():
