@@ -76,7 +76,8 @@ SITUATIONS = [
               "raise max_slot_wal_keep_size; then as for a dropped slot"),
     Situation("slot_recreated", "the slot was made anew by somebody else", r"it is ahead of what was read",
               "exit 100", "as for a dropped slot"),
-    Situation("server_restored", "the server was restored from a copy, its slot included",
+    Situation("server_restored", "the server was restored from a copy, its slot included; seen only while its"
+              " log is still shorter than what was read, or when its timeline is another one",
               r"the server's log ends at \S+: it was restored or lost what it had sent", "exit 100", "as for a dropped slot"),
     Situation("server_promoted", "a standby that lacked what was read was promoted with its slot",
               r"the server's history leaves timeline 1 at \S+, before what was read", "exit 100", "as for a dropped slot"),
