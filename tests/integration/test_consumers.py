@@ -349,6 +349,22 @@ def follow(bed, after="e30", **more):
     return Reader(bed.relay.subscribe(consumer_id="me", after=after, batch=True, rebuild=True, **more))
 
 
+def test_a_stream_from_an_old_checkpoint_owes_nothing_of_what_it_skipped(tmp_path):
+    with LineBed(tmp_path / "lines", **BY_EVENTS) as bed:
+        bed.append("orders", "o1")
+        first = wait_for(follow(bed, collections=["orders"]).events, 10, "the first event")[0]
+        bed.relay.acknowledge("me", first.progress)
+        for i in range(50):
+            bed.append("users", f"u{i}")
+        bed.wait_written(51)
+        again = follow(bed, collections=["orders"], from_checkpoint=True)
+        wait_for(lambda: again.messages and sequence_of(again.messages[-1].progress) == 51, 10, "it to be live")
+        bed.append("orders", "o2")
+        wait_for(again.events, 10, "the second event")
+        time.sleep(0.3)
+        assert not again.notices(), again.notices()
+
+
 def test_a_place_of_one_collection_moves_the_streams_of_that_collection_only(tmp_path):
     with LineBed(tmp_path / "lines", **{"relay.lag_soft_time": "1s", "relay.lag_hard_time": "2s"}) as bed:
         orders, users = follow(bed, collections=["orders"]), follow(bed, collections=["users"])
