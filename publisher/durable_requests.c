@@ -179,7 +179,7 @@ static void register_item(struct mr_pump *pump, struct mr_control *control, uint
     enum mr_rc rc = check_item(pump, control, item, &code, &err);
     if (rc == MR_OK) {
         code = MR_CONTROL_SUBSCRIPTION_EXISTS;
-        rc = check_free(pump, gateway, request->subscription_id, asked_ns(control, now_ns), &err);
+        rc = check_free(pump, gateway, request->subscription_id, now_ns, &err);
     }
     if (rc == MR_OK) {
         gateway = mr_gateway_named(&pump->table, control->gateway); /* what expired was its last? */
@@ -431,7 +431,10 @@ static void replace(struct mr_pump *pump, struct mr_control *control, uint64_t n
     else
         mr_control_fail(control, MR_CONTROL_UNAVAILABLE, "out of memory, try again");
     free(record);
-    old->lease->replacing = control->code == MR_CONTROL_OK;
+    if (control->code != MR_CONTROL_OK)
+        return;
+    old->lease->replacing = true;
+    extend(pump, old->lease, now_ns); /* it may have run out since this was asked for */
 }
 
 /* The old one stays, in the store as well. */

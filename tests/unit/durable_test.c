@@ -458,6 +458,32 @@ static void a_renewal_behind_a_long_registration_comes_in_time_all_the_same(void
     stop();
 }
 
+static void what_takes_the_place_of_one_that_runs_out_meanwhile_is_there(void **state)
+{
+    (void)state;
+    start_with("memory", 2);
+    struct ask put, post;
+    assert_int_equal(asked(MR_CONTROL_REGISTER, "g1", "x", 0), MR_CONTROL_OK);
+    assert_int_equal(asked(MR_CONTROL_REGISTER, "g1", "y", 0), MR_CONTROL_OK);
+    struct long_ask *a = ask_long(slow_to_compile);
+    a->control.item_count = LONG_ITEMS / 4;
+    turn();
+    assert_in_range(a->control.begun, 1, LONG_ITEMS / 4 - 1);
+    ask(&put, MR_CONTROL_REPLACE, "g1", "x", 1);
+    ask(&post, MR_CONTROL_REGISTER, "g1", "y", 1);
+    let_run_out("x");
+    let_run_out("y");
+    turn();
+    assert_false(put.answered || post.answered);
+    assert_int_equal(finish(&put), MR_CONTROL_OK);
+    assert_int_equal(finish(&post), MR_CONTROL_OK);
+    turns(2);
+    assert_non_null(named("x"));
+    assert_non_null(named("y"));
+    free_long(a);
+    stop();
+}
+
 /* Why does an event match those of a long registration, or not? */
 static void explain(struct ask *e)
 {
@@ -545,6 +571,7 @@ int main(void)
         cmocka_unit_test(a_long_registration_goes_on_turn_by_turn),
         cmocka_unit_test(a_long_registration_is_answered_when_the_publisher_stops),
         cmocka_unit_test(a_renewal_behind_a_long_registration_comes_in_time_all_the_same),
+        cmocka_unit_test(what_takes_the_place_of_one_that_runs_out_meanwhile_is_there),
         cmocka_unit_test(nobody_waits_for_an_explanation),
         cmocka_unit_test(an_explanation_takes_no_turn_for_itself),
     };
