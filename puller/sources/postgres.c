@@ -22,12 +22,11 @@
 #define TURN_NS            (UINT64_C(1) * MR_NS_PER_MS)
 /* The server sends each row by itself. While rows keep coming they are read this often: else every
  * one of them would wake every process behind us, and on few cores take the server's own time. */
-#define PACE_NS (200 * MR_NS_PER_US)
-#define LATE_US 100000 /* a change that waited so long before it was sent has time ... */
-#define LATE_PACE_NS \
-    (500 * MR_NS_PER_US) /* ... but no more: a socket holds so much of small ones */
-#define RESOLVE_NS (UINT64_C(5) * MR_NS_PER_MS)
-#define REACH_NS   (UINT64_C(20) * MR_NS_PER_MS) /* between two questions how far the server is */
+#define PACE_NS      (200 * MR_NS_PER_US)
+#define LATE_US      100000 /* a change that waited so long before it was sent has time: more gather */
+#define LATE_PACE_NS (500 * MR_NS_PER_US) /* a socket holds no more of small ones */
+#define RESOLVE_NS   (UINT64_C(5) * MR_NS_PER_MS)
+#define REACH_NS     (UINT64_C(20) * MR_NS_PER_MS) /* between two questions how far the server is */
 enum { MESSAGES_PER_CLOCK = 32, STUCK_ATTEMPTS = 2 };
 
 enum pull_state {
